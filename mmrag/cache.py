@@ -1,0 +1,110 @@
+"""Embeddings that were computed once are not computed again.
+
+Values are content-addressed: the key holds the model's fingerprint and a hash of the input, so a value never
+changes and nothing ever has to be invalidated.
+"""
+
+import asyncio
+import contextvars
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+Key = bytes
+
+
+def embedding_key(fingerprint: str, modality: str, content: bytes) -> Key:
+    """SHA-256 over length-prefixed parts, so that no two different inputs share a key."""
+    digest = hashlib.sha256()
+    for part in (fingerprint.encode(), modality.encode(), content):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+class EmbeddingCache(Generic[V]):
+    """An in-process LRU with single flight: equal inputs that are asked for at once are computed once.
+
+    Args:
+        max_entries: entries kept; the least recently used leave first. 0 keeps nothing, single flight remains.
+    """
+
+    def __init__(self, max_entries: int):
+        self._max_entries = max_entries
+        self._entries: OrderedDict[Key, V] = OrderedDict()
+        self._in_flight: dict[Key, _Flight[V]] = {}
+        self.num_hits = 0
+        self.num_misses = 0
+
+    async def get_many(
+        self, keys: Sequence[Key], compute: Callable[[list[int]], Awaitable[Sequence[V]]]
+    ) -> list[V]:
+        """The values of `keys`, in order.
+
+        Args:
+            compute: given the positions (in `keys`) of what is neither cached nor in flight, returns their values.
+
+        What `compute` raises reaches every caller that waits for it. The computation goes on when the caller that
+        started it leaves, as long as another waits.
+        """
+        missing = [i for i, key in _unique(keys) if key not in self._entries and key not in self._in_flight]
+        self.num_misses += len(missing)
+        self.num_hits += len(keys) - len(missing)
+        found = {key: self._touch(key) for key in keys if key in self._entries}
+        if missing:
+            self._start(keys, missing, compute)
+        flights = {key: self._in_flight[key] for key in keys if key not in found}
+        for flight in set(flights.values()):
+            found |= await flight.wait()
+        return [found[key] for key in keys]
+
+    def _start(self, keys: Sequence[Key], missing: list[int], compute: Callable) -> None:
+        async def fly() -> dict[Key, V]:
+            values = await compute(missing)
+            computed = {keys[i]: value for i, value in zip(missing, values, strict=True)}
+            self._keep(computed)
+            return computed
+
+        flight = _Flight(fly)
+        for i in missing:
+            self._in_flight[keys[i]] = flight
+        flight.task.add_done_callback(lambda _: self._land(flight, [keys[i] for i in missing]))
+
+    def _land(self, flight: "_Flight[V]", keys: list[Key]) -> None:
+        for key in keys:
+            if self._in_flight.get(key) is flight:
+                del self._in_flight[key]
+
+    def _touch(self, key: Key) -> V:
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def _keep(self, computed: dict[Key, V]) -> None:
+        self._entries.update(computed)
+        while len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+
+
+class _Flight(Generic[V]):
+    """One computation that several callers may wait for; it is cancelled when the last of them leaves."""
+
+    def __init__(self, fly: Callable[[], Awaitable[dict[Key, V]]]):
+        # A clean context: the computation must outlive the request that happens to start it.
+        self.task = asyncio.get_running_loop().create_task(fly(), context=contextvars.Context())
+        self._num_waiting = 0
+
+    async def wait(self) -> dict[Key, V]:
+        self._num_waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self._num_waiting -= 1
+            if not self._num_waiting and not self.task.done():
+                self.task.cancel()
+
+
+def _unique(keys: Sequence[Key]) -> list[tuple[int, Key]]:
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    return sorted((i, key) for key, i in first.items())

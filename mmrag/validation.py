@@ -1,0 +1,85 @@
+"""What a caller may send. Every check names the field, the limit, and how to mend the request."""
+
+import math
+
+from mmrag.config import Limits
+from mmrag.errors import InvalidRequest, TooLarge
+from mmrag.types import Document, MetadataValue, Query
+
+MAX_ID_CHARS = 512
+MAX_METADATA_FIELDS = 64
+MAX_METADATA_CHARS = 4_096
+
+
+def check_query(query: Query, limits: Limits) -> None:
+    """Raise InvalidRequest (or TooLarge) unless `query` can be answered within `limits`."""
+    if query.text is not None:
+        check_text(query.text, "text", limits.max_text_chars)
+    if not (query.text and query.text.strip()) and query.image is None:
+        raise InvalidRequest("give a text, an image, or both: the query is empty", param="text")
+    if query.task not in ("answer", "caption", "classify"):
+        raise InvalidRequest('task must be "answer", "caption" or "classify"', param="task")
+    if not 1 <= query.top_k <= limits.max_top_k:
+        raise InvalidRequest(f"top_k must be from 1 to {limits.max_top_k}", param="top_k")
+    if not 1 <= query.max_new_tokens <= limits.max_new_tokens:
+        raise InvalidRequest(f"max_new_tokens must be from 1 to {limits.max_new_tokens}", param="max_new_tokens")
+    if query.image is not None and len(query.image) > limits.max_image_bytes:
+        raise TooLarge(f"image has more than {limits.max_image_bytes:,} bytes", param="image")
+    _check_labels(query.labels, limits)
+    _check_metadata(query.filters, "filters")
+
+
+def check_document(document: Document, limits: Limits) -> None:
+    """Raise InvalidRequest (or TooLarge) unless `document` can be stored within `limits`."""
+    if not document.id.strip():
+        raise InvalidRequest("id must not be empty", param="id")
+    check_text(document.id, "id", MAX_ID_CHARS)
+    check_text(document.title, "title", limits.max_text_chars)
+    check_text(document.text, "text", limits.max_document_chars)
+    if not (document.title.strip() or document.text.strip() or document.images):
+        raise InvalidRequest("a document needs a title, a text or an image", param="text")
+    if len(document.images) > limits.max_images_per_document:
+        raise TooLarge(f"a document may have at most {limits.max_images_per_document} images", param="images")
+    _check_labels(document.labels, limits)
+    _check_metadata(document.metadata, "metadata")
+
+
+def check_text(text: str, param: str, max_chars: int) -> None:
+    """Raise unless `text` is at most `max_chars` long and can be stored as UTF-8 without NUL."""
+    if len(text) > max_chars:
+        raise TooLarge(f"{param} has {len(text):,} characters; at most {max_chars:,} are allowed", param=param)
+    if "\x00" in text:
+        raise InvalidRequest(f"{param} contains a NUL character", param=param)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{param} contains a lone surrogate, which is not text", param=param) from error
+
+
+def _check_labels(labels: list[str], limits: Limits) -> None:
+    if len(labels) > limits.max_labels:
+        raise TooLarge(f"labels: at most {limits.max_labels} are allowed", param="labels")
+    for label in labels:
+        check_text(label, "labels", MAX_ID_CHARS)
+        if not label.strip():
+            raise InvalidRequest("a label must not be empty", param="labels")
+
+
+def _check_metadata(fields: dict[str, MetadataValue], param: str) -> None:
+    if len(fields) > MAX_METADATA_FIELDS:
+        raise TooLarge(f"{param}: at most {MAX_METADATA_FIELDS} fields are allowed", param=param)
+    for name, value in fields.items():
+        check_text(name, param, MAX_ID_CHARS)
+        for part in value if isinstance(value, list) else [value]:
+            _check_scalar(part, f"{param}.{name}")
+
+
+def _check_scalar(value: MetadataValue, param: str) -> None:
+    if isinstance(value, str):
+        check_text(value, param, MAX_METADATA_CHARS)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"{param} must be a finite number", param=param)
+    elif not isinstance(value, (bool, int, float)):
+        raise InvalidRequest(f"{param} must be a string, a number, a boolean or a list of strings", param=param)
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise InvalidRequest(f"{param} does not fit in 64 bits", param=param)
