@@ -1,0 +1,259 @@
+"""The way of a query: embed, retrieve, decode. Read this file first.
+
+`Pipeline` is given its parts and does not care where they run: plain objects in a test, models in this process
+for the command line, Ray Serve handles in the cluster. A part that is down costs the answer what that part would
+have added, and the answer says so in `degraded`; only without anything to search with, or without the decoder,
+there is no answer.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from mmrag.cache import EmbeddingCache, embedding_key
+from mmrag.config import Limits
+from mmrag.errors import DeadlineExceeded, Unavailable
+from mmrag.images import decode_image
+from mmrag.types import (
+    Answer,
+    Decoded,
+    DecodeRequest,
+    ImageEmbeddings,
+    Passage,
+    Query,
+    SearchRequest,
+)
+from mmrag.validation import check_query
+
+
+class TextEmbedder(Protocol):
+    fingerprint: str
+
+    async def embed(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, dimension], L2-normalised."""
+
+
+class ImageEmbedder(Protocol):
+    fingerprint: str
+
+    async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:
+        """Embeddings of n decoded images, uint8 [height, width, 3 or 4] each."""
+
+
+class Searcher(Protocol):
+    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+        """The passages for each request, best first."""
+
+
+class Decoder(Protocol):
+    async def decode(self, requests: list[DecodeRequest]) -> list[Decoded]:
+        """The answer to each request."""
+
+    def stream(self, request: DecodeRequest) -> AsyncIterator[str | Decoded]:
+        """Pieces of the answer as they are written, then the whole."""
+
+
+@dataclass(slots=True)
+class _Embedded:
+    """What the encoders made of a query: text float32 [dimension], image likewise, grid float16 [regions, d]."""
+
+    text: np.ndarray | None = None
+    image: np.ndarray | None = None
+    grid: np.ndarray | None = None
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What happened on the way: stage timings, and what had to be left out."""
+
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    degraded: list[str] = field(default_factory=list)
+    started_s: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def stage(self, name: str):
+        started_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings_ms[name] = round(1000 * (time.perf_counter() - started_s), 2)
+
+    async def or_degrade(self, part: str, work: Awaitable):
+        """The result of `work`; None, and a note, where `part` is down."""
+        try:
+            with self.stage(part):
+                return await work
+        except Unavailable as error:
+            self.degraded.append(f"{part}: {error}")
+            return None
+
+
+class Pipeline:
+    """Answers queries from a knowledge base. See the module's docstring."""
+
+    def __init__(
+        self,
+        *,
+        text_encoder: TextEmbedder,
+        image_encoder: ImageEmbedder,
+        retriever: Searcher,
+        decoder: Decoder,
+        cache: EmbeddingCache,
+        limits: Limits = Limits(),
+    ):
+        self._text_encoder = text_encoder
+        self._image_encoder = image_encoder
+        self._retriever = retriever
+        self._decoder = decoder
+        self._cache = cache
+        self._limits = limits
+
+    async def answer(self, query: Query) -> Answer:
+        """Answer `query`.
+
+        Raises:
+            InvalidRequest: the query is empty, malformed or beyond a limit.
+            DeadlineExceeded, Overloaded, Unavailable: as their names say.
+        """
+        trace = _Trace()
+        async with self._deadline(query):
+            embedded, passages = await self._gather_evidence(query, trace)
+            with trace.stage("decode"):
+                [decoded] = await self._decoder.decode([_decode_request(query, embedded, passages)])
+        return _answer(decoded, passages, trace)
+
+    async def stream(self, query: Query) -> AsyncIterator[str | Answer]:
+        """Like `answer`, but yields the text in pieces as it is written, and the whole Answer last."""
+        trace = _Trace()
+        async with self._deadline(query):
+            embedded, passages = await self._gather_evidence(query, trace)
+            with trace.stage("decode"):
+                async for piece in self._decoder.stream(_decode_request(query, embedded, passages)):
+                    if isinstance(piece, Decoded):
+                        decoded = piece
+                    else:
+                        yield piece
+        yield _answer(decoded, passages, trace)
+
+    async def search(self, query: Query) -> Answer:
+        """The passages for `query`, as an Answer whose text is empty."""
+        trace = _Trace()
+        async with self._deadline(query):
+            _, passages = await self._gather_evidence(query, trace)
+        return _answer(Decoded(text=""), passages, trace)
+
+    async def embed(self, inputs: list[str | bytes]) -> np.ndarray:
+        """Embed texts (str) and encoded images (bytes) into the one space: float32 [n, dimension]."""
+        texts = [i for i, value in enumerate(inputs) if isinstance(value, str)]
+        images = [i for i, value in enumerate(inputs) if isinstance(value, bytes)]
+        text_embeddings, image_embeddings = await asyncio.gather(
+            self._embed_texts([inputs[i] for i in texts]), self._embed_images([inputs[i] for i in images])
+        )
+        by_position = dict(zip(texts, text_embeddings, strict=True))
+        by_position |= {i: embedding for i, (embedding, _) in zip(images, image_embeddings, strict=True)}
+        return np.stack([by_position[i] for i in range(len(inputs))])
+
+    async def _gather_evidence(self, query: Query, trace: _Trace) -> tuple[_Embedded, list[Passage]]:
+        check_query(query, self._limits)
+        embedded = await self._embed_query(query, trace)
+        if embedded.image is None and not query.text:
+            raise Unavailable("the image encoder is down, and an image is all there is to search with")
+        request = _search_request(query, embedded)
+        found = await trace.or_degrade("retriever", self._retriever.search([request]))
+        return embedded, found[0] if found else []
+
+    async def _embed_query(self, query: Query, trace: _Trace) -> _Embedded:
+        embedded = _Embedded()
+
+        async def embed_text() -> None:
+            if found := await trace.or_degrade("text_encoder", self._embed_texts([query.text])):
+                embedded.text = found[0]
+
+        async def embed_image() -> None:
+            if found := await trace.or_degrade("image_encoder", self._embed_images([query.image])):
+                embedded.image, embedded.grid = found[0]
+
+        wanted = ([embed_text()] if query.text else []) + ([embed_image()] if query.image is not None else [])
+        await _together(wanted)
+        return embedded
+
+    async def _embed_texts(self, texts: list[str]) -> list[np.ndarray]:
+        async def compute(missing: list[int]) -> list[np.ndarray]:
+            return list(await self._text_encoder.embed([texts[i] for i in missing]))
+
+        keys = [embedding_key(self._text_encoder.fingerprint, "text", text.encode()) for text in texts]
+        return await self._cache.get_many(keys, compute)
+
+    async def _embed_images(self, images: list[bytes]) -> list[tuple[np.ndarray, np.ndarray]]:
+        async def compute(missing: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+            decoded = [await asyncio.to_thread(decode_image, images[i], self._limits) for i in missing]
+            found = await self._image_encoder.embed(decoded)
+            return list(zip(found.embeddings, found.grids, strict=True))
+
+        keys = [embedding_key(self._image_encoder.fingerprint, "image", image) for image in images]
+        return await self._cache.get_many(keys, compute)
+
+    @asynccontextmanager
+    async def _deadline(self, query: Query):
+        if query.deadline_s is None:
+            query.deadline_s = time.time() + self._limits.timeout_s
+        try:
+            async with asyncio.timeout(query.deadline_s - time.time()):
+                yield
+        except TimeoutError as error:
+            raise DeadlineExceeded("there was no answer in the time given to this request") from error
+
+
+async def _together(work: list[Awaitable[None]]) -> None:
+    # A task group, not gather: when one fails the other stops, too.
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def _search_request(query: Query, embedded: _Embedded) -> SearchRequest:
+    return SearchRequest(
+        text=query.text,
+        text_embedding=embedded.text,
+        image_embedding=embedded.image,
+        top_k=query.top_k,
+        filters=query.filters,
+        tenant=query.tenant,
+    )
+
+
+def _decode_request(query: Query, embedded: _Embedded, passages: list[Passage]) -> DecodeRequest:
+    return DecodeRequest(
+        text=query.text,
+        text_embedding=embedded.text,
+        image_embedding=embedded.image,
+        image_grid=embedded.grid,
+        passages=passages,
+        task=query.task,
+        labels=query.labels,
+        max_new_tokens=query.max_new_tokens,
+        explain=query.explain,
+        deadline_s=query.deadline_s,
+    )
+
+
+def _answer(decoded: Decoded, passages: list[Passage], trace: _Trace) -> Answer:
+    trace.timings_ms["total"] = round(1000 * (time.perf_counter() - trace.started_s), 2)
+    return Answer(
+        id=f"ans-{uuid.uuid4().hex}",
+        answer=decoded.text,
+        passages=passages,
+        labels=decoded.labels,
+        attribution=decoded.attribution,
+        degraded=trace.degraded,
+        timings_ms=trace.timings_ms,
+    )
