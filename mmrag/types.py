@@ -199,6 +199,38 @@ class StoredImage:
 
 
 @dataclass(slots=True)
+class EncodedPassage:
+    """Characters `start` to `end` of a document's text; `embedding`: float [dimension], None without any words."""
+
+    text: str
+    start: int
+    end: int
+    embedding: np.ndarray | None
+
+
+@dataclass(slots=True)
+class EncodedImage:
+    """A picture of a document with its embedding: float [dimension], L2-normalised."""
+
+    image: StoredImage
+    embedding: np.ndarray
+
+
+@dataclass(slots=True)
+class EncodedDocument:
+    """A document ready to be stored: at least one passage, though its text may be empty.
+
+    Attributes:
+        content_hash: equal for equal content cut in the same way; tells whether a stored document is up to date.
+    """
+
+    document: Document
+    content_hash: bytes
+    passages: list[EncodedPassage]
+    images: list[EncodedImage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Refusal:
     """A document that was not taken, and why."""
 
