@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 
 from mmrag.errors import DeadlineExceeded, Overloaded
 
-
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -55,9 +55,15 @@ class EmbeddingCache(Generic[V]):
         found = {key: self._touch(key) for key in keys if key in self._entries}
         if missing:
             self._start(keys, missing, compute)
-        flights = {key: self._in_flight[key] for key in keys if key not in found}
-        for flight in set(flights.values()):
-            found |= await flight.wait()
+        flights = {self._in_flight[key] for key in keys if key not in found}
+        for flight in flights:  # join them all before waiting for any: a flight nobody waits for is cancelled
+            flight.num_waiting += 1
+        try:
+            for flight in flights:
+                found |= await asyncio.shield(flight.task)
+        finally:
+            for flight in flights:
+                self._leave(flight)
         return [found[key] for key in keys]
 
     def _start(self, keys: Sequence[Key], missing: list[int], compute: Callable) -> None:
@@ -67,13 +73,19 @@ class EmbeddingCache(Generic[V]):
             self._keep(computed)
             return computed
 
-        flight = _Flight(fly)
-        for i in missing:
-            self._in_flight[keys[i]] = flight
-        flight.task.add_done_callback(lambda _: self._land(flight, [keys[i] for i in missing]))
+        flight = _Flight([keys[i] for i in missing], fly)
+        for key in flight.keys:
+            self._in_flight[key] = flight
+        flight.task.add_done_callback(lambda _: self._land(flight))
 
-    def _land(self, flight: "_Flight[V]", keys: list[Key]) -> None:
-        for key in keys:
+    def _leave(self, flight: "_Flight[V]") -> None:
+        flight.num_waiting -= 1
+        if not flight.num_waiting and not flight.task.done():
+            self._land(flight)
+            flight.task.cancel()
+
+    def _land(self, flight: "_Flight[V]") -> None:
+        for key in flight.keys:
             if self._in_flight.get(key) is flight:
                 del self._in_flight[key]
 
@@ -88,21 +100,13 @@ class EmbeddingCache(Generic[V]):
 
 
 class _Flight(Generic[V]):
-    """One computation that several callers may wait for; it is cancelled when the last of them leaves."""
+    """One computation that several callers may wait for."""
 
-    def __init__(self, fly: Callable[[], Awaitable[dict[Key, V]]]):
-        # A clean context: the computation must outlive the request that happens to start it.
+    def __init__(self, keys: list[Key], fly: Callable[[], Awaitable[dict[Key, V]]]):
+        self.keys = keys
+        self.num_waiting = 0
+        # A clean context: the computation may outlive the request that happens to start it.
         self.task = asyncio.get_running_loop().create_task(fly(), context=contextvars.Context())
-        self._num_waiting = 0
-
-    async def wait(self) -> dict[Key, V]:
-        self._num_waiting += 1
-        try:
-            return await asyncio.shield(self.task)
-        finally:
-            self._num_waiting -= 1
-            if not self._num_waiting and not self.task.done():
-                self.task.cancel()
 
 
 def _unique(keys: Sequence[Key]) -> list[tuple[int, Key]]:
