@@ -70,8 +70,10 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
                 )
             image.draft("RGB", (MAX_SIDE, MAX_SIDE))
             return _to_array(image)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise InvalidImage(f"the image cannot be decoded: {error}".replace("<", "").replace(">", "")) from error
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"the image has more pixels than {limits.max_image_pixels:,}", param="image") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
+        raise InvalidImage("the image is broken or cut short: it cannot be decoded", param="image") from error
 
 
 def _to_array(image: Image.Image) -> np.ndarray:

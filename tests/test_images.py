@@ -1,0 +1,100 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmrag.config import Limits
+from mmrag.errors import InvalidImage, InvalidRequest, TooLarge, UnsupportedMedia
+from mmrag.images import MAX_SIDE, decode_image, parse_data_uri
+
+
+def encoded(image: Image.Image, file_format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_the_four_formats_decode_to_rgb(file_format):
+    pixels = decode_image(encoded(Image.new("RGB", (30, 20), (200, 30, 60)), file_format))
+    assert pixels.shape == (20, 30, 3) and pixels.dtype == np.uint8
+    assert np.abs(pixels.mean(axis=(0, 1)) - (200, 30, 60)).max() < 6
+
+
+def test_transparency_is_kept():
+    assert decode_image(encoded(Image.new("RGBA", (8, 8), (1, 2, 3, 0)))).shape == (8, 8, 4)
+    palette = Image.new("P", (8, 8))
+    assert decode_image(encoded(palette, "GIF", transparency=0)).shape == (8, 8, 4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "CMYK"])
+def test_every_mode_of_a_valid_file_decodes(mode):
+    file_format = "JPEG" if mode == "CMYK" else "PNG"
+    assert decode_image(encoded(Image.new(mode, (700, 9)), file_format)).shape[1] == MAX_SIDE
+
+
+def test_a_photograph_is_turned_upright():
+    image = Image.new("RGB", (40, 20))
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was held upright
+    assert decode_image(encoded(image, "JPEG", exif=exif)).shape == (40, 20, 3)
+
+
+def test_an_animation_gives_its_first_frame():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    pixels = decode_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert tuple(pixels[0, 0][:3]) == (255, 0, 0)
+
+
+def bomb(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_decompression_bomb_is_refused_by_its_header():
+    with pytest.raises(TooLarge, match="pixels"):
+        decode_image(bomb(60_000, 60_000))
+
+
+def test_limits_are_the_callers():
+    image = encoded(Image.new("RGB", (100, 100)))
+    with pytest.raises(TooLarge, match="bytes"):
+        decode_image(image, Limits(max_image_bytes=10))
+    with pytest.raises(TooLarge, match="pixels"):
+        decode_image(image, Limits(max_image_pixels=9_999))
+
+
+@pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"BM" + bytes(60)])
+def test_what_is_no_image_we_read_is_named_so(content):
+    with pytest.raises(UnsupportedMedia):
+        decode_image(content)
+
+
+def test_broken_files_are_invalid_images():
+    whole = encoded(Image.effect_noise((64, 64), 50).convert("RGB"))
+    for cut in (9, 20, 40, len(whole) // 2):
+        with pytest.raises(InvalidImage):
+            decode_image(whole[:cut])
+    with pytest.raises(InvalidImage):
+        decode_image(b"RIFF\x00\x00\x00\x00WEBPVP8 garbage")
+    with pytest.raises(InvalidImage):
+        decode_image(b"\xff\xd8\xff\xe0 no jpeg at all")
+
+
+def test_data_uris():
+    assert parse_data_uri("data:image/png;base64,AAEC", 10) == b"\x00\x01\x02"
+    assert parse_data_uri("data:;base64,AAEC", 10) == b"\x00\x01\x02"
+    with pytest.raises(InvalidRequest, match="data URI"):
+        parse_data_uri("http://example.org/a.png", 10)
+    with pytest.raises(InvalidRequest, match="base64"):
+        parse_data_uri("data:image/png;base64,AAE", 10)
+    with pytest.raises(UnsupportedMedia):
+        parse_data_uri("data:text/html;base64,AAEC", 10)
+    with pytest.raises(TooLarge):
+        parse_data_uri("data:image/png;base64," + "A" * 400, 10)

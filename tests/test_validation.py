@@ -1,0 +1,61 @@
+import pytest
+
+from mmrag.config import Limits
+from mmrag.errors import InvalidRequest, TooLarge
+from mmrag.types import Document, Query
+from mmrag.validation import check_document, check_query
+
+LIMITS = Limits(max_text_chars=100, max_top_k=10, max_labels=3, max_images_per_document=2)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        (Query(), "text"),
+        (Query(text="  \n"), "text"),
+        (Query(text="x" * 101), "text"),
+        (Query(text="a\x00b"), "text"),
+        (Query(text="\ud800"), "text"),
+        (Query(text="a", top_k=0), "top_k"),
+        (Query(text="a", top_k=11), "top_k"),
+        (Query(text="a", max_new_tokens=0), "max_new_tokens"),
+        (Query(text="a", task="sing"), "task"),
+        (Query(text="a", labels=["x"] * 4), "labels"),
+        (Query(text="a", labels=[" "]), "labels"),
+        (Query(text="a", filters={"size": float("nan")}), "filters.size"),
+        (Query(text="a", filters={"size": {"gt": 1}}), "filters.size"),
+        (Query(text="a", filters={"size": 2**70}), "filters.size"),
+    ],
+)
+def test_a_bad_query_is_refused_by_the_name_of_its_field(query, param):
+    with pytest.raises(InvalidRequest) as refusal:
+        check_query(query, LIMITS)
+    assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("document", "param"),
+    [
+        (Document(id=" ", text="a"), "id"),
+        (Document(id="a" * 513, text="a"), "id"),
+        (Document(id="a"), "text"),
+        (Document(id="a", text="\ud800"), "text"),
+        (Document(id="a", images=[b""] * 3), "images"),
+        (Document(id="a", text="a", metadata={"a": None}), "metadata.a"),
+    ],
+)
+def test_a_bad_document_is_refused_by_the_name_of_its_field(document, param):
+    with pytest.raises(InvalidRequest) as refusal:
+        check_document(document, LIMITS)
+    assert refusal.value.param == param
+
+
+def test_good_ones_pass():
+    check_query(Query(text="What is the capital of Côte d’Ivoire?", filters={"a": [1, "x"], "b": True}), LIMITS)
+    check_query(Query(image=b"bytes"), LIMITS)
+    check_document(Document(id="a/ü#1", title="t", metadata={"tags": ["x", "y"]}), LIMITS)
+
+
+def test_too_long_is_too_large():
+    with pytest.raises(TooLarge):
+        check_query(Query(text="x" * 101), LIMITS)
