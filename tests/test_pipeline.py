@@ -1,0 +1,131 @@
+import asyncio
+import io
+
+import numpy as np
+import pytest
+from fakes import EchoDecoder, ImageEmbedder, Searcher, TextEmbedder
+from PIL import Image
+
+from mmrag.cache import EmbeddingCache
+from mmrag.config import Limits
+from mmrag.errors import DeadlineExceeded, InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
+from mmrag.pipeline import Pipeline
+from mmrag.types import Answer, Passage, Query
+
+PASSAGE = Passage(id="country-pe#0", document_id="country-pe", title="Peru", text="The capital is Lima.")
+
+
+class Parts:
+    def __init__(self):
+        self.text_encoder = TextEmbedder("text-model")
+        self.image_encoder = ImageEmbedder("image-model")
+        self.retriever = Searcher([PASSAGE])
+        self.decoder = EchoDecoder()
+
+    def pipeline(self, **limits) -> Pipeline:
+        return Pipeline(**vars(self), cache=EmbeddingCache(100), limits=Limits(**limits))
+
+
+@pytest.fixture
+def parts() -> Parts:
+    return Parts()
+
+
+def picture(colour: str = "red") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def test_the_decoder_reads_the_query_and_what_was_retrieved(parts):
+    query = Query(text="capital of Peru?", image=picture(), filters={"continent": "Asia"}, tenant="a", top_k=3)
+    answer = await parts.pipeline().answer(query)
+    assert answer.answer == "The capital is Lima." and answer.passages == [PASSAGE] and answer.degraded == []
+    [search], [decode] = parts.retriever.requests, parts.decoder.requests
+    assert (search.text, search.filters, search.tenant, search.top_k) == (query.text, query.filters, "a", 3)
+    np.testing.assert_allclose(np.linalg.norm(search.text_embedding), 1, atol=1e-6)
+    np.testing.assert_array_equal(search.image_embedding, decode.image_embedding)
+    assert decode.passages == [PASSAGE] and decode.image_grid.shape == (4, 3)
+    assert {"text_encoder", "image_encoder", "retriever", "decode", "total"} <= answer.timings_ms.keys()
+
+
+async def test_text_and_image_are_embedded_at_the_same_time(parts):
+    parts.text_encoder.delay_s = parts.image_encoder.delay_s = 0.05
+    started: list[float] = []
+    for encoder in (parts.text_encoder, parts.image_encoder):
+        work = encoder._work
+
+        async def note(inputs, work=work):
+            started.append(asyncio.get_running_loop().time())
+            await work(inputs)
+
+        encoder._work = note
+    await parts.pipeline().answer(Query(text="a", image=picture()))
+    assert abs(started[0] - started[1]) < 0.04
+
+
+async def test_a_repeated_query_skips_the_encoders(parts):
+    pipeline = parts.pipeline()
+    for _ in range(3):
+        await pipeline.answer(Query(text="a", image=picture()))
+    assert len(parts.text_encoder.asked) == len(parts.image_encoder.asked) == 1
+
+
+async def test_streaming_gives_pieces_then_the_same_answer(parts):
+    pieces = [piece async for piece in parts.pipeline().stream(Query(text="capital of Peru?"))]
+    assert "".join(pieces[:-1]).strip() == "The capital is Lima."
+    assert isinstance(pieces[-1], Answer) and pieces[-1].answer == "The capital is Lima."
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "image_encoder", "retriever"])
+async def test_a_part_that_is_down_degrades_the_answer_and_is_named(parts, part):
+    getattr(parts, part).down = True
+    answer = await parts.pipeline().answer(Query(text="a", image=picture()))
+    assert [note.split(":")[0] for note in answer.degraded] == [part]
+    assert answer.answer == ("unknown" if part == "retriever" else "The capital is Lima.")
+
+
+async def test_an_image_alone_needs_its_encoder(parts):
+    parts.image_encoder.down = True
+    with pytest.raises(Unavailable, match="image encoder"):
+        await parts.pipeline().answer(Query(image=picture()))
+
+
+async def test_bad_queries_are_refused_before_any_work(parts):
+    pipeline = parts.pipeline(max_text_chars=10)
+    for query, error in [
+        (Query(), InvalidRequest),
+        (Query(text="x" * 11), TooLarge),
+        (Query(text="a", top_k=0), InvalidRequest),
+    ]:
+        with pytest.raises(error):
+            await pipeline.answer(query)
+    assert parts.text_encoder.asked == []
+    with pytest.raises(UnsupportedMedia):
+        await pipeline.answer(Query(text="a", image=b"<svg/>"))
+
+
+async def test_a_deadline_ends_the_work(parts):
+    parts.text_encoder.delay_s = 5
+    with pytest.raises(DeadlineExceeded):
+        await parts.pipeline(timeout_s=0.05).answer(Query(text="a"))
+    await asyncio.sleep(0.01)
+    assert parts.text_encoder.num_cancelled == 1
+
+
+async def test_work_stops_when_the_caller_leaves(parts):
+    parts.text_encoder.delay_s = 5
+    caller = asyncio.create_task(parts.pipeline().answer(Query(text="a", image=picture())))
+    await asyncio.sleep(0.02)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    await asyncio.sleep(0.01)
+    assert parts.text_encoder.num_cancelled == 1 and parts.decoder.requests == []
+
+
+async def test_texts_and_images_are_embedded_in_the_order_given(parts):
+    embeddings = await parts.pipeline().embed(["abc", picture("blue"), "h"])
+    assert embeddings.shape == (3, 8)
+    [text_c, text_h] = await TextEmbedder("x").embed(["abc", "h"])
+    np.testing.assert_array_equal(embeddings[[0, 2]], [text_c, text_h])
+    assert embeddings[1][2] > 0.9
