@@ -62,7 +62,9 @@ class Row:
         """Whether the must holds; true where there is none. A row that measured nothing does not hold."""
         if self.at_least is None and self.at_most is None:
             return True
-        return bool(self.count) and (self.at_least or 0.0) <= self.value <= (1.0 if self.at_most is None else self.at_most)
+        lower = 0.0 if self.at_least is None else self.at_least
+        upper = 1.0 if self.at_most is None else self.at_most
+        return bool(self.count) and lower <= self.value <= upper
 
     @property
     def must(self) -> str:
