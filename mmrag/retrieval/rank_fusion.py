@@ -20,9 +20,7 @@ class Fused(Generic[K]):
     ranks: dict[str, int] = field(default_factory=dict)
 
 
-def fuse(
-    rankings: Mapping[str, Mapping[K, int]], weights: Mapping[str, float], rank_constant: int
-) -> list[Fused[K]]:
+def fuse(rankings: Mapping[str, Mapping[K, int]], weights: Mapping[str, float], rank_constant: int) -> list[Fused[K]]:
     """Sum `weight / (rank_constant + rank)` over the branches; best first, ties in order of first appearance."""
     fused: dict[K, Fused[K]] = {}
     for branch, ranking in rankings.items():
@@ -36,12 +34,14 @@ def fuse(
 def ranks(scored: Iterable[tuple[K, float]]) -> dict[K, int]:
     """Ranks from 1 by descending score; equal scores share the better rank, so that no tie is broken by chance.
 
-    A key that appears twice keeps its better place.
+    A key that appears twice counts once, by its better score.
     """
     ranking: dict[K, int] = {}
     previous_score, rank = None, 0
-    for place, (key, score) in enumerate(sorted(scored, key=lambda pair: -pair[1]), start=1):
+    for key, score in sorted(scored, key=lambda pair: -pair[1]):
+        if key in ranking:
+            continue
         if score != previous_score:
-            previous_score, rank = score, place
-        ranking.setdefault(key, rank)
+            previous_score, rank = score, len(ranking) + 1
+        ranking[key] = rank
     return ranking

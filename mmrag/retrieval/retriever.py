@@ -1,0 +1,83 @@
+"""From a query to passages: branches, fusion, evidence."""
+
+import numpy as np
+
+from mmrag.config import RetrieverConfig
+from mmrag.retrieval.rank_fusion import Fused, fuse, ranks
+from mmrag.retrieval.store import Key, Scored, Store
+from mmrag.types import Passage, SearchRequest
+
+
+class Retriever:
+    """Searches a store by every branch at once and fuses the rankings.
+
+    What is ranked is the passage, so several passages of one long document may be among the results. Branches
+    that find a document rather than a place in it (its picture or its label matched) credit the one passage of it
+    that stands best by the other branches, or where none does, the passage that fits the query best: a picture
+    speaks for its document once, and does not fill the list with it.
+    """
+
+    def __init__(self, store: Store, config: RetrieverConfig = RetrieverConfig()):
+        self.store = store
+        self._weights = config.weights.model_dump()
+        self._rank_constant = config.rank_constant
+        self._num_candidates = config.candidates_per_branch
+
+    def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+        """The best `top_k` passages for each request, best first; requests in one call share their matrix products.
+
+        Raises:
+            InvalidRequest: a filter that cannot be.
+            ConfigurationError: the embeddings do not fit those in the store.
+            Unavailable: the store does not answer.
+        """
+        count = max([self._num_candidates, *(request.top_k for request in requests)])
+        found = self.store.candidates(requests, count)
+        fused = [self._fuse(branches)[: request.top_k] for request, branches in zip(requests, found, strict=True)]
+        passages = self.store.passages(requests, [[item.key for item in items] for items in fused])
+        for request, branches, items, results in zip(requests, found, fused, passages, strict=True):
+            _describe(results, request, items, branches.get("bm25", []))
+        return passages
+
+    def _fuse(self, branches: dict[str, Scored]) -> list[Fused[Key]]:
+        rankings = {name: ranks(scored) for name, scored in branches.items() if self._weights[name] > 0}
+        best_passage: dict[str, Key] = {}
+        for item in fuse(_only_passages(rankings), self._weights, self._rank_constant):
+            best_passage.setdefault(item.key[0], item.key)
+        credited = {
+            name: {best_passage.get(key[0], key) if key[1] is None else key: rank for key, rank in ranking.items()}
+            for name, ranking in rankings.items()
+        }
+        return fuse(credited, self._weights, self._rank_constant)
+
+
+def _only_passages(rankings: dict[str, dict[Key, int]]) -> dict[str, dict[Key, int]]:
+    return {
+        name: {key: rank for key, rank in ranking.items() if key[1] is not None} for name, ranking in rankings.items()
+    }
+
+
+def _describe(passages: list[Passage], request: SearchRequest, items: list[Fused[Key]], bm25: Scored) -> None:
+    # A key without a passage number has become a passage by now: it is the only one of its document.
+    fused_of = {item.key: item for item in items}
+    bm25_of, best_bm25 = dict(bm25), max((score for _, score in bm25), default=0.0)
+    for passage in passages:
+        key = (passage.document_id, int(passage.id.rpartition("#")[2]))
+        item = fused_of.get(key) or fused_of[(passage.document_id, None)]
+        passage.score, passage.branches = item.score, item.ranks
+        passage.similarities = _cosines(request, passage)
+        if key in bm25_of and best_bm25 > 0:
+            passage.similarities["bm25"] = bm25_of[key] / best_bm25
+        if "label" in item.ranks:
+            passage.similarities["label"] = 1.0
+
+
+def _cosines(request: SearchRequest, passage: Passage) -> dict[str, float]:
+    queries = {"text": request.text_embedding, "image": request.image_embedding}
+    targets = {"text": passage.text_embedding, "image": passage.image_embedding}
+    return {
+        f"{source}_{target}": float(query @ embedding.astype(np.float32))
+        for source, query in queries.items()
+        for target, embedding in targets.items()
+        if query is not None and embedding is not None
+    }

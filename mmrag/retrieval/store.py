@@ -1,0 +1,45 @@
+"""The seam between the retriever and what keeps the knowledge: the embedded store here, a cluster elsewhere."""
+
+from typing import Protocol
+
+from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
+
+Key = tuple[str, int | None]
+"""Document id and number of the passage in it; None: the document, whichever passage of it fits best."""
+
+Scored = list[tuple[Key, float]]
+"""Candidates of one branch with their scores, best first."""
+
+
+class Store(Protocol):
+    """Keeps documents and finds candidates. Every method sees one tenant's documents only.
+
+    What a method has written, and what it has deleted, is seen by every later call in every process.
+    """
+
+    def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
+        """Write all of the documents, replacing those of the same id; after an error none is written."""
+
+    def delete(self, tenant: str, document_id: str) -> None:
+        """Raise NotFound where there is no such document."""
+
+    def get(self, tenant: str, document_id: str) -> Document:
+        """Raise NotFound where there is no such document."""
+
+    def image(self, tenant: str, image_id: str) -> StoredImage:
+        """Raise NotFound where there is no such image."""
+
+    def count(self, tenant: str) -> int:
+        """How many documents there are."""
+
+    def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
+        """The content hash of each of these documents that is stored."""
+
+    def candidates(self, requests: list[SearchRequest], count: int) -> list[dict[str, Scored]]:
+        """For each request and branch, the best `count` candidates that pass the request's filters."""
+
+    def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+        """The passages of these keys in order, with embeddings and the picture that fits the request best.
+
+        Those deleted in the meantime are left out; score, branches and similarities are left empty.
+        """
