@@ -1,0 +1,93 @@
+"""From the decoder's state to an answer: the vocabulary, a pointer into the passages, and trained labels.
+
+The pointer follows See et al. 2017 (get to the point): p = (1 - c) * vocabulary + c * copy. It is told where the
+last tokens written also stand in the source, so that going on with a copy need not be learned from scratch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmrag.decoder.layers import MASKED
+from mmrag.decoder.settings import DecoderModelConfig
+
+
+@dataclass(slots=True)
+class Source:
+    """The tokens a pointer may copy: ids [B, S], where copying is allowed [B, S], pointer keys and states [B, S, d]."""
+
+    ids: Tensor
+    copyable: Tensor
+    keys: Tensor
+    states: Tensor
+
+    def select(self, rows: Tensor) -> "Source":
+        return Source(self.ids[rows], self.copyable[rows], self.keys[rows], self.states[rows])
+
+
+@dataclass(slots=True)
+class Copying:
+    """Where the pointer looks [B, T, S] (sums to 1) and how much of the next token is copied [B, T]."""
+
+    attention: Tensor
+    share: Tensor
+
+
+class Pointer(nn.Module):
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.query = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.key = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.share = nn.Linear(2 * config.d_model, 1)
+        self.follow = nn.Parameter(torch.tensor([2.0, 2.0]))
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, hidden: Tensor, last_ids: Tensor, source: Source) -> Copying:
+        """`hidden` [B, T, d]; `last_ids` [B, T, 2]: for each step the token just written and the one before it."""
+        scores = (self.query(hidden) @ source.keys.transpose(1, 2)).float() * hidden.shape[-1] ** -0.5
+        scores = scores + self.follow @ followed(last_ids, source.ids).flatten(2)
+        attention = scores.masked_fill(~source.copyable[:, None], MASKED).softmax(-1)
+        context = attention.to(source.states.dtype) @ source.states
+        share = torch.sigmoid(self.share(torch.cat([hidden, context], -1)).float()).squeeze(-1)
+        allowed = source.copyable.any(1, keepdim=True)
+        return Copying(attention, share * self.gate.clamp(0, 1) * allowed)
+
+
+def followed(last_ids: Tensor, source_ids: Tensor) -> Tensor:
+    """[2, B, T, S]: the source token before this one is the last token written; and so are the two before it."""
+    before = F.pad(source_ids, (2, 0), value=-1)
+    one = last_ids[:, :, 0, None] == before[:, None, 1:-1]
+    two = one & (last_ids[:, :, 1, None] == before[:, None, :-2])
+    return torch.stack([one, two]).float()
+
+
+def mix(logits: Tensor, copying: Copying | None, source_ids: Tensor) -> Tensor:
+    """Probabilities [B, T, V] of the next token: the vocabulary's, mixed with those copied."""
+    probabilities = logits.float().softmax(-1)
+    if copying is None:
+        return probabilities
+    share = copying.share[..., None]
+    positions = source_ids[:, None].expand_as(copying.attention)
+    return (probabilities * (1 - share)).scatter_add(-1, positions, copying.attention * share)
+
+
+def target_probabilities(logits: Tensor, copying: Copying | None, source_ids: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities [B, T] of given tokens, without building the whole mixed distribution."""
+    log_vocabulary = -F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
+    if copying is None:
+        return log_vocabulary
+    copied = (copying.attention * (source_ids[:, None] == targets[..., None])).sum(-1)
+    return ((1 - copying.share) * log_vocabulary.exp() + copying.share * copied).clamp(min=1e-9).log()
+
+
+class LabelHead(nn.Module):
+    """Scores [B, labels] of the labels the model was trained on, from the first fused state [B, d]."""
+
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.output = nn.Linear(config.d_model, len(config.labels))
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.output(state)

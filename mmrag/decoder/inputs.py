@@ -1,0 +1,265 @@
+"""From requests to tensors: which tokens, masks, features and embeddings the network reads.
+
+Each passage is one sequence with the query in front (Fusion-in-Decoder, Izacard & Grave 2021):
+
+    <answer> question <title> title <text> text </s>
+
+A tokenizer without those markers (a plain T5's) gets the same in words; a question without passages is read alone.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+
+from mmrag.decoder.settings import DecoderModelConfig
+from mmrag.errors import ConfigurationError
+from mmrag.types import DecodeRequest, Passage
+
+MEASURES = ("bm25", "text_text", "text_image", "image_image", "image_text", "label")
+NUM_FEATURES = 3 * len(MEASURES) + 4
+QUERY_TEXT, PASSAGE_TEXT, QUERY_IMAGE, PASSAGE_IMAGE, GRID = range(5)
+NUM_KINDS = 5
+MARKERS = ("<answer>", "<caption>", "<classify>", "<title>", "<text>")
+MAX_CHUNK_TOKENS = 8_192
+MAX_WASTED_TOKENS = 256
+
+
+@dataclass(slots=True)
+class Prompt:
+    """One sequence for the encoder. `passage` is its index in the request, -1 where there is none."""
+
+    ids: list[int]
+    copy_start: int
+    passage: int = -1
+    title: Encoding | None = None
+    text: Encoding | None = None
+
+
+@dataclass(slots=True)
+class Chunk:
+    """n sequences of like length L, encoded together.
+
+    ids [n, L] int64; mask [n, L]; features [n, F]; query_embedding [n, text_dimension]; has_query [n];
+    in_query [n, L]: 1.0 where the token also stands in the question.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    features: Tensor
+    query_embedding: Tensor
+    has_query: Tensor
+    in_query: Tensor
+
+
+@dataclass(slots=True)
+class Batch:
+    """B requests with at most S source tokens, K passages and G regions.
+
+    `positions` [B, S] finds each source token in the flattened chunks. Embeddings: row 0 is the query's, row k
+    passage k's; [B, 1 + K, dimension]. Masks are True where something is there.
+    """
+
+    chunks: list[Chunk]
+    positions: Tensor
+    source_ids: Tensor
+    source_mask: Tensor
+    copyable: Tensor
+    passage_of: Tensor
+    features: Tensor
+    text_embeddings: Tensor
+    text_embeddings_mask: Tensor
+    text_kinds: Tensor
+    image_embeddings: Tensor
+    image_embeddings_mask: Tensor
+    image_kinds: Tensor
+    grid: Tensor
+    grid_mask: Tensor
+    prompts: list[list[Prompt]]
+
+    def to(self, device: str) -> "Batch":
+        if device == "cpu":
+            return self
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in moved.items()}
+        chunks = [Chunk(*(getattr(chunk, f.name).to(device) for f in fields(Chunk))) for chunk in self.chunks]
+        return Batch(**moved | {"chunks": chunks})
+
+
+class InputBuilder:
+    def __init__(self, tokenizer: Tokenizer, config: DecoderModelConfig, max_passage_tokens: int = 256):
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self.tokenizer, self.config, self.max_passage_tokens = tokenizer, config, max_passage_tokens
+        self.markers = {marker: tokenizer.token_to_id(marker) for marker in MARKERS}
+        self.has_markers = None not in self.markers.values()
+
+    def build(self, requests: list[DecodeRequest]) -> Batch:
+        """Raises ConfigurationError when an embedding's width is not what the model was trained with."""
+        prompts = [self.prompts(request) for request in requests]
+        features = [passage_features(request) for request in requests]
+        return Batch(
+            **self.sources(requests, prompts, features),
+            **self.embeddings(requests, features),
+            prompts=prompts,
+        )
+
+    def prompts(self, request: DecodeRequest) -> list[Prompt]:
+        if not self.has_markers:
+            return self.plain_prompts(request)
+        query = self.encode(request.text or "").ids[: self.max_passage_tokens // 2]
+        head = [self.markers[f"<{request.task}>"], *query]
+        if not request.passages:
+            return [Prompt([*head, self.config.end_id], len(head) + 1)]
+        return [self.passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
+
+    def passage_prompt(self, head: list[int], index: int, passage: Passage) -> Prompt:
+        title, text = self.encode(passage.title), self.encode(passage.text)
+        ids = [*head, self.markers["<title>"], *title.ids, self.markers["<text>"], *text.ids]
+        ids = [*ids[: self.max_passage_tokens - 1], self.config.end_id]
+        return Prompt(ids, len(head) + 1, index, title, text)
+
+    def plain_prompts(self, request: DecodeRequest) -> list[Prompt]:
+        if not request.passages:
+            ids = self.tokenizer.encode(request.text or "", add_special_tokens=False).ids
+            return [Prompt([*ids, self.config.end_id], len(ids) + 1)]
+        prompts = []
+        for i, passage in enumerate(request.passages):
+            query = f"question: {request.text or ''} title: {passage.title} context: "
+            head = self.tokenizer.encode(query, add_special_tokens=False).ids
+            text = self.tokenizer.encode(passage.text, add_special_tokens=False)
+            ids = [*head, *text.ids][: max(self.max_passage_tokens, len(head) + 1) - 1]
+            prompts.append(Prompt([*ids, self.config.end_id], len(head), i, None, text))
+        return prompts
+
+    def encode(self, text: str) -> Encoding:
+        """A leading space, so that a word has the same tokens wherever it stands."""
+        return self.tokenizer.encode(" " + text if text else "", add_special_tokens=False)
+
+    def sources(self, requests: list[DecodeRequest], prompts: list[list[Prompt]], features: list[np.ndarray]) -> dict:
+        """The chunks, and where each request's tokens lie in them."""
+        owners = [(b, i) for b, of_request in enumerate(prompts) for i in range(len(of_request))]
+        owners.sort(key=lambda owner: len(prompts[owner[0]][owner[1]].ids))
+        chunks, offset, starts = [], 0, {}
+        for group in like_lengths(owners, prompts):
+            chunks.append(self.chunk(requests, group, prompts, features))
+            length = chunks[-1].ids.shape[1]
+            starts |= {owner: offset + row * length for row, owner in enumerate(group)}
+            offset += len(group) * length
+        return {"chunks": chunks} | self.layout(prompts, starts)
+
+    def chunk(self, requests: list[DecodeRequest], group: list, prompts: list, features: list[np.ndarray]) -> Chunk:
+        chosen = [prompts[b][i] for b, i in group]
+        ids = np.full((len(group), max(len(prompt.ids) for prompt in chosen)), self.config.pad_id)
+        in_query = np.zeros(ids.shape, np.float32)
+        query = np.zeros((len(group), self.config.text_dimension), np.float32)
+        for row, ((b, _), prompt) in enumerate(zip(group, chosen)):
+            ids[row, : len(prompt.ids)] = prompt.ids
+            asked = set(prompt.ids[: prompt.copy_start])
+            copied = prompt.ids[prompt.copy_start :]
+            in_query[row, prompt.copy_start : len(prompt.ids)] = [token in asked for token in copied]
+            if self.config.evidence and requests[b].text_embedding is not None:
+                query[row] = requests[b].text_embedding
+        lengths = np.array([len(prompt.ids) for prompt in chosen])
+        mask = np.arange(ids.shape[1]) < lengths[:, None]
+        rows = np.stack([features[b][prompt.passage + 1] for (b, _), prompt in zip(group, chosen)])
+        has_query = np.array([requests[b].text_embedding is not None for b, _ in group], np.float32)
+        return Chunk(*map(torch.from_numpy, (ids, mask, rows, query, has_query, in_query)))
+
+    def layout(self, prompts: list[list[Prompt]], starts: dict) -> dict:
+        shape = len(prompts), max(sum(len(prompt.ids) for prompt in of_request) for of_request in prompts)
+        positions, source_ids = np.zeros(shape, np.int64), np.full(shape, self.config.pad_id)
+        mask, copyable, passage_of = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -1)
+        for b, of_request in enumerate(prompts):
+            at = 0
+            for i, prompt in enumerate(of_request):
+                here = slice(at, at + len(prompt.ids))
+                positions[b, here] = np.arange(starts[b, i], starts[b, i] + len(prompt.ids))
+                source_ids[b, here], mask[b, here], passage_of[b, here] = prompt.ids, True, prompt.passage
+                copyable[b, at + prompt.copy_start : here.stop - 1] = True
+                at = here.stop
+        if self.has_markers:
+            copyable &= source_ids != self.markers["<text>"]
+        arrays = {"positions": positions, "source_ids": source_ids, "source_mask": mask, "copyable": copyable}
+        return {name: torch.from_numpy(array) for name, array in (arrays | {"passage_of": passage_of}).items()}
+
+    def embeddings(self, requests: list[DecodeRequest], features: list[np.ndarray]) -> dict:
+        size = len(requests), 1 + max(len(request.passages) for request in requests)
+        texts = [[r.text_embedding, *(p.text_embedding for p in r.passages)] for r in requests]
+        images = [[r.image_embedding, *(p.image_embedding for p in r.passages)] for r in requests]
+        grids = [[] if r.image_grid is None else list(r.image_grid) for r in requests]
+        stacked = np.zeros((*size, NUM_FEATURES), np.float32)
+        for b, rows in enumerate(features):
+            stacked[b, : len(rows)] = rows
+        config, num_regions = self.config, max(1, max(map(len, grids)))
+        text, text_mask = stack_present(texts, size[1], config.text_dimension, config.evidence)
+        image, image_mask = stack_present(images, size[1], config.image_dimension, config.evidence)
+        grid, grid_mask = stack_present(grids, num_regions, config.grid_dimension, config.evidence)
+        return {
+            "features": torch.from_numpy(stacked),
+            "text_embeddings": text, "text_embeddings_mask": text_mask, "text_kinds": kinds(size, QUERY_TEXT),
+            "image_embeddings": image, "image_embeddings_mask": image_mask, "image_kinds": kinds(size, QUERY_IMAGE),
+            "grid": grid, "grid_mask": grid_mask,
+        }
+
+
+def like_lengths(owners: list, prompts: list[list[Prompt]]) -> list[list]:
+    """Cut sequences sorted by length into groups that waste little on padding."""
+    groups, wasted = [], 0
+    for b, i in owners:
+        length = len(prompts[b][i].ids)
+        if groups:
+            group = groups[-1]
+            wasted = wasted + (length - last) * len(group)
+            if wasted <= max(MAX_WASTED_TOKENS, 0.1 * length * len(group)) and length * len(group) < MAX_CHUNK_TOKENS:
+                group.append((b, i))
+                last = length
+                continue
+        groups.append([(b, i)])
+        wasted, last = 0, length
+    return groups
+
+
+def kinds(size: tuple[int, int], query_kind: int) -> Tensor:
+    kind = torch.full(size, query_kind + 1)
+    kind[:, 0] = query_kind
+    return kind
+
+
+def stack_present(rows: list[list], length: int, dimension: int, evidence: bool) -> tuple[Tensor, Tensor]:
+    stacked, mask = np.zeros((len(rows), length, dimension), np.float32), np.zeros((len(rows), length), bool)
+    for b, of_request in enumerate(rows if evidence else []):
+        for i, vector in enumerate(of_request):
+            if vector is not None:
+                check_width(vector, dimension)
+                stacked[b, i], mask[b, i] = vector, True
+    return torch.from_numpy(stacked), torch.from_numpy(mask)
+
+
+def check_width(vector: np.ndarray, dimension: int) -> None:
+    if len(vector) != dimension:
+        raise ConfigurationError(
+            f"an embedding has {len(vector)} numbers, the decoder was trained with {dimension}: "
+            "use the encoders it was trained with, or train the decoder again"
+        )
+
+
+def passage_features(request: DecodeRequest) -> np.ndarray:
+    """[1 + K, F] float32: for each measure its value, whether it was measured, and its lead over the best other
+    passage; then the rank, whether it is the first, and what the query consists of. Row 0 stands for the query."""
+    num = len(request.passages)
+    features = np.zeros((1 + num, NUM_FEATURES), np.float32)
+    values = np.full((num, len(MEASURES)), np.nan, np.float32)
+    for k, passage in enumerate(request.passages):
+        values[k] = [passage.similarities.get(name, np.nan) for name in MEASURES]
+    present = ~np.isnan(values)
+    values = np.where(present, values, 0.0)
+    for k in range(num):
+        others = np.delete(values, k, 0)
+        lead = values[k] - others.max(0) if num > 1 else values[k] * 0
+        features[k + 1, :-4] = np.concatenate([values[k], present[k], np.where(present[k], lead, 0.0)])
+        features[k + 1, -4:-2] = 1 / (k + 1), k == 0
+    features[:, -2:] = request.text is not None, request.image_embedding is not None
+    return features

@@ -1,0 +1,205 @@
+"""The layers of a T5 (Raffel et al. 2020), and what fusion adds to them behind gates that start at zero.
+
+Shapes: B requests (or passages), T target tokens, S source tokens, H heads, D = d_kv, d = d_model.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmrag.decoder.settings import DecoderModelConfig
+
+MASKED = -1e9  # finite: a row that is masked everywhere stays a number
+
+
+@dataclass(slots=True)
+class LayerCache:
+    """What one decoder layer remembers of the tokens so far: keys and values [B, H, T, D], last inputs [B, k-1, d]."""
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    tail: Tensor | None = None
+
+
+@dataclass(slots=True)
+class CrossMemory:
+    """Keys and values [B, H, S, D] of one memory for one layer; `bias`, `weights` [B or 1, 1, 1, S]."""
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor
+    weights: Tensor | None = None
+
+    def select(self, rows: Tensor) -> "CrossMemory":
+        weights = self.weights[rows] if self.weights is not None and len(self.weights) > 1 else self.weights
+        return CrossMemory(self.keys[rows], self.values[rows], self.bias[rows], weights)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.d_model))
+        self.epsilon = config.norm_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + self.epsilon)
+        return (x * scale).to(x.dtype) * self.weight
+
+
+class RelativePositionBias(nn.Module):
+    """T5's bias for the distance between two tokens: exact up to a quarter or half of the buckets, then logarithmic."""
+
+    def __init__(self, config: DecoderModelConfig, bidirectional: bool):
+        super().__init__()
+        self.table = nn.Embedding(config.num_buckets, config.num_heads)
+        self.bidirectional, self.max_distance = bidirectional, config.max_distance
+
+    def forward(self, num_queries: int, num_keys: int, start: int = 0) -> Tensor:
+        """Bias [1, H, num_queries, num_keys]; `start` is the position of the first query."""
+        device = self.table.weight.device
+        queries = torch.arange(num_queries, device=device)[:, None] + start
+        distance = torch.arange(num_keys, device=device)[None, :] - queries
+        return self.table(self.buckets(distance)).permute(2, 0, 1)[None]
+
+    def buckets(self, distance: Tensor) -> Tensor:
+        num_buckets, offset = self.table.num_embeddings, torch.zeros_like(distance)
+        if self.bidirectional:
+            num_buckets //= 2
+            offset = (distance > 0).long() * num_buckets
+            distance = distance.abs()
+        else:
+            distance = -distance.clamp(max=0)
+        num_exact = num_buckets // 2
+        ratio = torch.log(distance.float().clamp(min=1) / num_exact) / math.log(self.max_distance / num_exact)
+        far = (num_exact + (ratio * (num_buckets - num_exact)).long()).clamp(max=num_buckets - 1)
+        return offset + torch.where(distance < num_exact, distance, far)
+
+
+class CausalConvolution(nn.Module):
+    """x + a depthwise convolution over the last `width` tokens: what lets a small model copy (see the README)."""
+
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.norm = RMSNorm(config)
+        self.taps = nn.Parameter(torch.zeros(config.convolution_width, config.d_model))
+
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        num_past, length = len(self.taps) - 1, x.shape[1]
+        normed = self.norm(x)
+        past = cache.tail if cache is not None and cache.tail is not None else None
+        padded = F.pad(normed, (0, 0, num_past, 0)) if past is None else torch.cat([past, normed], 1)
+        if cache is not None:
+            cache.tail = padded[:, length:]
+        return x + sum(padded[:, i : i + length] * tap for i, tap in enumerate(self.taps))
+
+
+class Attention(nn.Module):
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        inner = config.num_heads * config.d_kv
+        self.num_heads, self.d_kv = config.num_heads, config.d_kv
+        self.scale = config.d_kv**-0.5 if config.scores == "scaled_dot" else 1.0
+        self.q = nn.Linear(config.d_model, inner, bias=False)
+        self.k = nn.Linear(config.d_model, inner, bias=False)
+        self.v = nn.Linear(config.d_model, inner, bias=False)
+        self.o = nn.Linear(inner, config.d_model, bias=False)
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, self.d_kv)).transpose(1, 2)
+
+    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, S, D] of a memory [B, S, d]."""
+        return self.split(self.k(memory)), self.split(self.v(memory))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor, weights: Tensor | None = None):
+        """Attended states [B, T, d] and the probabilities [B, H, T, S].
+
+        `weights` multiplies each key's share before normalisation: a key of weight 0 is as if it were not there.
+        """
+        scores = (self.split(self.q(x)) @ keys.transpose(-1, -2)).float() * self.scale + bias
+        probabilities = scores.softmax(-1) if weights is None else weighted_softmax(scores, weights)
+        mixed = probabilities.to(values.dtype) @ values
+        return self.o(mixed.transpose(1, 2).flatten(2)), probabilities
+
+
+def weighted_softmax(scores: Tensor, weights: Tensor) -> Tensor:
+    exponentials = (scores - scores.amax(-1, keepdim=True).detach()).exp() * weights
+    return exponentials / exponentials.sum(-1, keepdim=True).clamp(min=1e-9)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.norm = RMSNorm(config)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False) if config.gated else None
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm(x)
+        if self.gate is None:
+            return x + self.down(F.relu(self.up(normed)))
+        return x + self.down(F.gelu(self.gate(normed), approximate="tanh") * self.up(normed))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.convolution = CausalConvolution(config) if config.convolution_width else nn.Identity()
+        self.norm = RMSNorm(config)
+        self.attention = Attention(config)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = self.convolution(x)
+        normed = self.norm(x)
+        return self.feed_forward(x + self.attention(normed, *self.attention.project(normed), bias)[0])
+
+
+class CrossAttention(nn.Module):
+    """Attention to the evidence: T5's to the text, and with `dual_stream` a second one to the image memory."""
+
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.norm = RMSNorm(config)
+        self.text = Attention(config)
+        self.image = None
+        if config.evidence and config.fusion == "dual_stream":
+            self.image = Attention(config)
+            self.join = nn.Linear(2 * config.d_model, config.d_model, bias=False)
+            self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, text: CrossMemory, image: CrossMemory | None) -> tuple[Tensor, Tensor | None]:
+        """States after the evidence, and the attention [B, H, T, ...] that saw the image memory, if any did."""
+        normed = self.norm(x)
+        from_text, attention = self.text(normed, text.keys, text.values, text.bias, text.weights)
+        if self.image is None or image is None:
+            return x + from_text, attention
+        from_image, attention = self.image(normed, image.keys, image.values, image.bias, image.weights)
+        return x + from_text + self.gate * self.join(torch.cat([from_text, from_image], -1)), attention
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.convolution = CausalConvolution(config) if config.convolution_width else None
+        self.norm = RMSNorm(config)
+        self.attention = Attention(config)
+        self.cross = CrossAttention(config)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor, bias: Tensor, text: CrossMemory, image: CrossMemory | None, cache: LayerCache):
+        """One step over new tokens x [B, T, d]; `bias` [1, H, T, past + T]; the cache grows by T."""
+        if self.convolution is not None:
+            x = self.convolution(x, cache)
+        normed = self.norm(x)
+        keys, values = self.attention.project(normed)
+        if cache.keys is not None:
+            keys, values = torch.cat([cache.keys, keys], 2), torch.cat([cache.values, values], 2)
+        cache.keys, cache.values = keys, values
+        x = x + self.attention(normed, keys, values, bias)[0]
+        x, attention = self.cross(x, text, image)
+        return self.feed_forward(x), attention

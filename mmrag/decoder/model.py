@@ -1,0 +1,202 @@
+"""The fusion decoder's network: passages and pictures in, the next token out.
+
+    encode(batch) -> Memory      every passage on its own (Fusion-in-Decoder), image memory beside it
+    begin(memory) -> State       cross keys and values of every layer, once
+    step(ids, state) -> hidden   decoder over new tokens, cached
+    next_token(hidden, ...)      vocabulary and pointer
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, mix, target_probabilities
+from mmrag.decoder.inputs import NUM_FEATURES, NUM_KINDS, Batch, Chunk
+from mmrag.decoder.layers import (
+    MASKED, Attention, CrossMemory, DecoderLayer, EncoderLayer, LayerCache, RelativePositionBias, RMSNorm,
+)
+from mmrag.decoder.settings import DecoderModelConfig
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the decoder attends to: text [B, S, d], image [B, M, d] (None without evidence), masks True where real."""
+
+    text: Tensor
+    text_mask: Tensor
+    image: Tensor | None
+    image_mask: Tensor | None
+
+
+@dataclass(slots=True)
+class State:
+    """One batch being decoded."""
+
+    text: list[CrossMemory]
+    image: list[CrossMemory | None]
+    caches: list[LayerCache]
+    source: Source
+    num_written: int = 0
+    last_id: Tensor | None = None
+    attention: Tensor | None = field(default=None, repr=False)
+
+    def select(self, rows: Tensor) -> "State":
+        """A fresh state in which row i is row `rows[i]` of this one, before anything is written."""
+        text = [memory.select(rows) for memory in self.text]
+        image = [memory.select(rows) if memory is not None else None for memory in self.image]
+        return State(text, image, [LayerCache() for _ in self.caches], self.source.select(rows))
+
+
+class Evidence(nn.Module):
+    """Turns embeddings and similarities into states: image memory, and what is added to a passage's tokens."""
+
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.text = nn.Linear(config.text_dimension, config.d_model)
+        self.image = nn.Linear(config.image_dimension, config.d_model)
+        self.grid = nn.Linear(config.grid_dimension, config.d_model)
+        self.kind = nn.Embedding(NUM_KINDS, config.d_model)
+        self.features = nn.Sequential(nn.Linear(NUM_FEATURES, 64), nn.ReLU(), nn.Linear(64, config.d_model))
+        self.query = nn.Linear(config.text_dimension, config.d_model)
+        self.shared_word = nn.Parameter(torch.zeros(config.d_model))
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def passage(self, chunk: Chunk) -> Tensor:
+        """What is added to the token states [n, L, d] of each passage."""
+        query = self.query(chunk.query_embedding) * chunk.has_query[:, None]
+        passage = self.features(chunk.features) + query
+        return self.gate * (passage[:, None] + chunk.in_query[..., None] * self.shared_word)
+
+    def memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Image memory [B, M, d]: the query's and the passages' embeddings, then the query image's grid."""
+        features = self.features(batch.features)
+        text = self.text(batch.text_embeddings) + features + self.kind(batch.text_kinds)
+        image = self.image(batch.image_embeddings) + features + self.kind(batch.image_kinds)
+        grid = self.grid(batch.grid) + self.kind.weight[-1]
+        masks = [batch.text_embeddings_mask, batch.image_embeddings_mask, batch.grid_mask]
+        return torch.cat([text, image, grid], 1), torch.cat(masks, 1)
+
+
+class FusionModel(nn.Module):
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        self.encoder_bias = RelativePositionBias(config, bidirectional=True)
+        self.encoder_norm = RMSNorm(config)
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
+        self.decoder_bias = RelativePositionBias(config, bidirectional=False)
+        self.decoder_norm = RMSNorm(config)
+        self.head = None if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.pointer = Pointer(config) if config.pointer else None
+        self.evidence = Evidence(config) if config.evidence else None
+        self.labels = LabelHead(config) if config.labels else None
+        if config.evidence and config.fusion == "cross_modal":
+            self.joint = EncoderLayer(config)
+            self.joint_gate = nn.Parameter(torch.zeros(()))
+
+    def encode(self, batch: Batch) -> Memory:
+        """Encode every passage with its query; chunks hold passages of like length, so little is padding."""
+        flat = torch.cat([self.encode_chunk(chunk).flatten(0, 1) for chunk in batch.chunks])
+        text = flat[batch.positions]
+        if self.evidence is None:
+            return Memory(text, batch.source_mask, None, None)
+        memory = Memory(text, batch.source_mask, *self.evidence.memory(batch))
+        return self.join(memory) if self.config.fusion == "cross_modal" else memory
+
+    def encode_chunk(self, chunk: Chunk) -> Tensor:
+        x = self.embedding(chunk.ids)
+        if self.evidence is not None:
+            x = x + self.evidence.passage(chunk)
+        length = chunk.ids.shape[1]
+        bias = self.encoder_bias(length, length) + hidden_keys(chunk.mask)
+        for layer in self.encoder:
+            x = layer(x, bias)
+        return self.encoder_norm(x)
+
+    def join(self, memory: Memory) -> Memory:
+        """Joint self-attention of text and image memory, entering through a gate."""
+        x = torch.cat([memory.text, memory.image], 1)
+        mask = torch.cat([memory.text_mask, memory.image_mask], 1)
+        x = x + self.joint_gate * (self.joint(x, hidden_keys(mask)) - x)
+        num_text = memory.text.shape[1]
+        return Memory(x[:, :num_text], memory.text_mask, x[:, num_text:], memory.image_mask)
+
+    def begin(self, memory: Memory, batch: Batch) -> State:
+        """Everything about the evidence that each step needs, computed once."""
+        text, image = [], []
+        for layer in self.decoder:
+            text.append(self.text_memory(layer.cross.text, memory))
+            image.append(image_memory(layer.cross.image, memory))
+        keys = self.pointer.key(memory.text) if self.pointer is not None else memory.text
+        source = Source(batch.source_ids, batch.copyable, keys, memory.text)
+        return State(text, image, [LayerCache() for _ in self.decoder], source)
+
+    def text_memory(self, attention: Attention, memory: Memory) -> CrossMemory:
+        if memory.image is None or self.config.fusion == "dual_stream":
+            return CrossMemory(*attention.project(memory.text), hidden_keys(memory.text_mask))
+        joined = torch.cat([memory.text, memory.image], 1)
+        mask = torch.cat([memory.text_mask, memory.image_mask], 1)
+        shares = [memory.text.new_ones(memory.text.shape[1]), self.joint_gate.clamp(0, 1).expand(memory.image.shape[1])]
+        return CrossMemory(*attention.project(joined), hidden_keys(mask), torch.cat(shares)[None, None, None])
+
+    def step(self, ids: Tensor, state: State) -> Tensor:
+        """Hidden states [B, T, d] of new target tokens [B, T]; the state moves on by T."""
+        length, past = ids.shape[1], state.num_written
+        bias = self.decoder_bias(length, past + length, start=past)
+        if length > 1:
+            future = torch.ones(length, past + length, dtype=torch.bool, device=ids.device).triu(past + 1)
+            bias = bias.masked_fill(future, MASKED)
+        x = self.embedding(ids)
+        for layer, text, image, cache in zip(self.decoder, state.text, state.image, state.caches):
+            x, state.attention = layer(x, bias, text, image, cache)
+        state.num_written += length
+        return self.decoder_norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        if self.config.scale_output:
+            hidden = hidden * self.config.d_model**-0.5
+        return hidden @ self.embedding.weight.T if self.head is None else self.head(hidden)
+
+    def copy(self, hidden: Tensor, ids: Tensor, state: State) -> Copying | None:
+        """Where the pointer looks after the tokens `ids` [B, T], whose predecessor the state remembers."""
+        if self.pointer is None:
+            return None
+        before = state.last_id if state.last_id is not None else torch.full_like(ids[:, :1], -2)
+        earlier = torch.cat([before, ids[:, :-1]], 1)
+        state.last_id = ids[:, -1:]
+        return self.pointer(hidden, torch.stack([ids, earlier], -1), state.source)
+
+    def next_token(self, ids: Tensor, state: State) -> tuple[Tensor, Copying | None]:
+        """Scores [B, V] of the token after `ids` [B, 1]: probabilities with a pointer, logits without."""
+        hidden = self.step(ids, state)
+        copying = self.copy(hidden, ids, state)
+        logits = self.logits(hidden)
+        return (logits if copying is None else mix(logits, copying, state.source.ids))[:, -1], copying
+
+    def target_log_probabilities(self, ids: Tensor, targets: Tensor, state: State):
+        """Teacher forcing: log-probabilities [B, T] of `targets` after `ids`, with hidden states and pointer."""
+        hidden = self.step(ids, state)
+        copying = self.copy(hidden, ids, state)
+        return target_probabilities(self.logits(hidden), copying, state.source.ids, targets), hidden, copying
+
+    def open_gates(self) -> None:
+        """Let the additions take part from the first step: for training from scratch, not for a trained T5."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.endswith("gate") and parameter.ndim == 0:
+                    parameter.fill_(1.0)
+
+
+def hidden_keys(mask: Tensor) -> Tensor:
+    """Bias [B, 1, 1, S] that hides the keys where `mask` [B, S] is False."""
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, MASKED)[:, None, None]
+
+
+def image_memory(attention: Attention | None, memory: Memory) -> CrossMemory | None:
+    if attention is None or memory.image is None:
+        return None
+    present = memory.image_mask[:, None, None].to(memory.image.dtype)
+    return CrossMemory(*attention.project(memory.image), hidden_keys(memory.image_mask), present)

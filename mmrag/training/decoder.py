@@ -1,0 +1,251 @@
+"""Training the fusion decoder on a stream of examples: resumable, logged, with a curve at the end."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from mmrag.decoder.fusion import FusionDecoder
+from mmrag.decoder.heads import Copying
+from mmrag.decoder.inputs import Batch
+from mmrag.training.data import Example
+
+CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class DecoderTrainingConfig:
+    """How long and how fast to learn.
+
+    Attributes:
+        max_batch_tokens, max_batch: a batch ends at whichever comes first; tokens of all passages, estimated.
+        alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
+        bf16: matrix products in bfloat16 (about four times faster on a processor with AVX-512 BF16).
+        max_minutes: where given, the schedule follows the clock, and `num_steps` is only an upper bound.
+    """
+
+    num_steps: int = 3_000
+    max_batch: int = 64
+    max_batch_tokens: int = 12_000
+    learning_rate: float = 1e-3
+    num_warmup: int = 100
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    alignment_weight: float = 0.3
+    bf16: bool = True
+    validate_every: int = 250
+    save_every: int = 250
+    max_minutes: float | None = None
+
+
+class Trainer:
+    """The state of one run: model, optimizer, where it stands, what it has logged."""
+
+    def __init__(self, decoder: FusionDecoder, config: DecoderTrainingConfig, out_dir: Path):
+        self.decoder, self.config, self.out_dir = decoder, config, out_dir
+        self.model = decoder.model.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config), lr=config.learning_rate, betas=(0.9, 0.98))
+        self.num_steps, self.elapsed_s, self.progress = 0, 0.0, 0.0
+        out_dir.mkdir(parents=True, exist_ok=True)
+
+    def resume(self) -> None:
+        if (self.out_dir / "last.pt").is_file():
+            saved = torch.load(self.out_dir / "last.pt", map_location=self.decoder.device, weights_only=True)
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.num_steps, self.elapsed_s, self.progress = saved["num_steps"], saved["elapsed_s"], saved["progress"]
+
+    def save(self) -> None:
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {"num_steps": self.num_steps, "elapsed_s": self.elapsed_s, "progress": self.progress}
+        torch.save(state, self.out_dir / "last.pt.new")
+        (self.out_dir / "last.pt.new").replace(self.out_dir / "last.pt")
+
+    def step(self, examples: list[Example]) -> dict[str, float]:
+        started = time.monotonic()
+        rate = self.config.learning_rate * self.rate_factor()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        losses = loss_of(self.decoder, examples, self.config)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.num_steps += 1
+        self.elapsed_s += time.monotonic() - started
+        self.progress = self.progress_now()
+        return {name: float(value) for name, value in losses.items()} | {"rate": rate, "norm": float(norm)}
+
+    def progress_now(self) -> float:
+        """How much of the run is over, 0 to 1, in steps or, where a time is set, by the clock."""
+        limit_s = 60 * self.config.max_minutes if self.config.max_minutes else math.inf
+        return min(1.0, max(self.num_steps / self.config.num_steps, self.elapsed_s / limit_s))
+
+    def rate_factor(self) -> float:
+        warm = min(1.0, (self.num_steps + 1) / self.config.num_warmup)
+        return warm * max(0.02, 0.5 * (1 + math.cos(math.pi * self.progress)))
+
+    def log(self, entry: dict) -> None:
+        with open(self.out_dir / "training.jsonl", "a") as file:
+            file.write(json.dumps({"step": self.num_steps, "elapsed_s": round(self.elapsed_s, 1)} | entry) + "\n")
+
+
+def train_decoder(
+    decoder: FusionDecoder,
+    examples: Iterator[Example],
+    config: DecoderTrainingConfig,
+    out_dir: str | Path,
+    validation: list[Example] = (),
+    resume: bool = True,
+    on_progress: Callable[[float], None] | None = None,
+) -> FusionDecoder:
+    """Train on a stream of examples; writes checkpoint, training.jsonl, curve.png and last.pt to `out_dir`.
+
+    A run that was interrupted goes on from last.pt. `on_progress` is told how much of the run is over before each
+    batch is drawn, so that the stream can become harder.
+    """
+    trainer = Trainer(decoder, config, Path(out_dir))
+    if resume:
+        trainer.resume()
+    with tqdm(total=100, desc="fusion decoder", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+        while trainer.progress < 1.0:
+            if on_progress is not None:
+                on_progress(trainer.progress)
+            losses = trainer.step(next_batch(examples, config))
+            bar.n = round(100 * trainer.progress, 1)
+            bar.set_postfix(step=trainer.num_steps, loss=f"{losses['loss']:.3f}")
+            after_step(trainer, losses, validation)
+    trainer.save()
+    decoder.model.eval().requires_grad_(False)
+    decoder.save(trainer.out_dir)
+    draw_curve(trainer.out_dir)
+    return decoder
+
+
+def after_step(trainer: Trainer, losses: dict[str, float], validation: list[Example]) -> None:
+    config, last = trainer.config, trainer.progress >= 1.0
+    if trainer.num_steps % 10 == 0:
+        trainer.log({name: round(value, 5) for name, value in losses.items()})
+    if validation and (trainer.num_steps % config.validate_every == 0 or last):
+        trainer.log({"exact_match": exact_match(trainer.decoder, validation)})
+    if trainer.num_steps % config.save_every == 0:
+        trainer.save()
+
+
+def next_batch(examples: Iterator[Example], config: DecoderTrainingConfig) -> list[Example]:
+    batch, num_tokens = [], 0
+    while len(batch) < config.max_batch and num_tokens < config.max_batch_tokens:
+        example = next(examples)
+        batch.append(example)
+        query = len(example.request.text or "") // CHARS_PER_TOKEN + 5
+        num_tokens += sum(query + len(passage.text) // CHARS_PER_TOKEN for passage in example.request.passages)
+    return batch
+
+
+def loss_of(decoder: FusionDecoder, examples: list[Example], config: DecoderTrainingConfig) -> dict[str, Tensor]:
+    """Likelihood of the answers, the pointer's alignment, and the label head where the target is a trained label."""
+    model, device = decoder.model, decoder.device
+    batch = decoder.inputs.build([example.request for example in examples]).to(device)
+    given, wanted, real = (tensor.to(device) for tensor in target_tensors(decoder, examples, batch))
+    with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
+        state = model.begin(model.encode(batch), batch)
+        log_probabilities, hidden, copying = model.target_log_probabilities(given, wanted, state)
+        losses = {"answer": -(log_probabilities * real).sum() / real.sum()}
+        losses["labels"] = label_loss(decoder, examples, hidden[:, 0])
+    losses["alignment"] = alignment_loss(copying, wanted, batch, examples, model.config.end_id)
+    losses["loss"] = losses["answer"] + config.alignment_weight * losses["alignment"] + 0.1 * losses["labels"]
+    return losses
+
+
+def target_tensors(decoder: FusionDecoder, examples: list[Example], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """What the decoder is given, what it should write [B, T], and which of these are real."""
+    config = decoder.model.config
+    rows = [[*target_ids(decoder, example, batch, b), config.end_id] for b, example in enumerate(examples)]
+    wanted = torch.full((len(rows), max(map(len, rows))), config.pad_id)
+    for b, row in enumerate(rows):
+        wanted[b, : len(row)] = torch.tensor(row)
+    given = torch.cat([torch.full_like(wanted[:, :1], config.start_id), wanted[:, :-1]], 1)
+    real = torch.arange(wanted.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+    return given, wanted, real
+
+
+def target_ids(decoder: FusionDecoder, example: Example, batch: Batch, b: int) -> list[int]:
+    """The answer's tokens as they stand in the gold passage: "Lima" has other tokens after a space than after a quote."""
+    spaced = decoder.tokenizer.encode(" " + example.target, add_special_tokens=False).ids
+    if example.gold >= 0:
+        source = batch.prompts[b][example.gold].ids
+        bare = decoder.tokenizer.encode(example.target, add_special_tokens=False).ids
+        if not contains(source, spaced) and contains(source, bare):
+            return bare
+    return spaced
+
+
+def contains(ids: list[int], part: list[int]) -> bool:
+    return any(ids[i : i + len(part)] == part for i, token in enumerate(ids) if token == part[0])
+
+
+def alignment_loss(copying: Copying | None, wanted: Tensor, batch: Batch, examples: list[Example], end_id: int) -> Tensor:
+    """-log of the pointer's mass on tokens of the gold passage that equal the wanted one."""
+    if copying is None:
+        return torch.zeros((), device=wanted.device)
+    gold = torch.tensor([example.gold for example in examples], device=wanted.device)
+    in_gold = (batch.passage_of == gold[:, None]) & batch.copyable & (gold >= 0)[:, None]
+    right = (batch.source_ids[:, None] == wanted[..., None]) & in_gold[:, None]
+    found = right.any(-1) & (wanted != end_id)
+    mass = (copying.attention * right).sum(-1).clamp(min=1e-6)
+    return -(mass.log() * found).sum() / found.sum().clamp(min=1)
+
+
+def label_loss(decoder: FusionDecoder, examples: list[Example], states: Tensor) -> Tensor:
+    labels = decoder.model.config.labels
+    rows = [b for b, e in enumerate(examples) if e.request.task == "classify" and e.target in labels and not e.request.labels]
+    if not rows:
+        return torch.zeros((), device=states.device)
+    wanted = torch.tensor([labels.index(examples[b].target) for b in rows], device=states.device)
+    return F.cross_entropy(decoder.model.labels(states[rows]).float(), wanted)
+
+
+def parameter_groups(model: torch.nn.Module, config: DecoderTrainingConfig) -> list[dict]:
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def exact_match(decoder: FusionDecoder, examples: list[Example], max_batch: int = 32) -> dict[str, float]:
+    """Share of answers equal to the target, for each group of examples."""
+    decoder.model.eval()
+    right: dict[str, list[bool]] = {}
+    for start in range(0, len(examples), max_batch):
+        part = examples[start : start + max_batch]
+        for example, decoded in zip(part, decoder.decode([example.request for example in part])):
+            right.setdefault(example.group, []).append(decoded.text == example.target)
+    return {group: round(sum(hits) / len(hits), 4) for group, hits in sorted(right.items())}
+
+
+def draw_curve(out_dir: Path) -> None:
+    """Loss and exact match over steps, from training.jsonl to curve.png."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    entries = [json.loads(line) for line in (out_dir / "training.jsonl").read_text().splitlines()]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    losses = [(entry["step"], entry["answer"]) for entry in entries if "answer" in entry]
+    left.plot(*zip(*losses), linewidth=0.8) if losses else None
+    left.set(xlabel="step", ylabel="loss of the answer", yscale="log")
+    matches = [(entry["step"], entry["exact_match"]) for entry in entries if "exact_match" in entry]
+    for group in sorted({group for _, match in matches for group in match}):
+        right.plot([step for step, m in matches if group in m], [m[group] for _, m in matches if group in m], label=group)
+    right.set(xlabel="step", ylabel="exact match, made-up worlds", ylim=(0, 1))
+    right.legend(fontsize=6) if matches else None
+    figure.tight_layout()
+    figure.savefig(out_dir / "curve.png", dpi=110)
+    pyplot.close(figure)
