@@ -1,4 +1,4 @@
-"""Pictures straight out of the Noto Color Emoji font: one PNG per code point sequence, as the font stores it."""
+"""Pictures straight out of the Noto Color Emoji font: one PNG per sequence of code points, as stored there."""
 
 from pathlib import Path
 

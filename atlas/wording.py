@@ -25,7 +25,7 @@ def fill(template: str, name: str, many: bool = False, **values: str) -> str:
 
 def possessive(name: str) -> str:
     """"Peru's", "the Philippines'"."""
-    return name + ("’" if name.endswith("s") else "’s")
+    return name + ("'" if name.endswith("s") else "'s")
 
 
 def is_many(value: str) -> bool:
