@@ -1,0 +1,52 @@
+"""Who is calling: API keys, and the tenant that each belongs to."""
+
+import hmac
+import os
+
+from starlette.datastructures import Headers
+
+from mmrag.config import AccessConfig
+from mmrag.errors import ConfigurationError, Unauthorized
+
+DEFAULT_TENANT = "default"
+
+
+class Access:
+    """Finds the tenant of a request by its key. With no keys configured everyone is the tenant "default".
+
+    Raises:
+        ConfigurationError: the environment variable is set, but does not hold `key=tenant` pairs.
+    """
+
+    def __init__(self, config: AccessConfig):
+        self._tenants = _read_keys(config.api_keys_env)
+
+    def tenant(self, headers: Headers) -> str:
+        """The tenant whose key is in `Authorization: Bearer KEY` or `x-api-key`; raises Unauthorized."""
+        if not self._tenants:
+            return DEFAULT_TENANT
+        given = _given_key(headers).encode("utf-8", "surrogateescape")
+        found = None
+        for key, tenant in self._tenants:  # all of them, so that the time taken says nothing about any
+            if hmac.compare_digest(key, given):
+                found = tenant
+        if found is None:
+            raise Unauthorized("give a valid API key: `Authorization: Bearer KEY` or `x-api-key: KEY`")
+        return found
+
+
+def _given_key(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def _read_keys(variable: str) -> list[tuple[bytes, str]]:
+    pairs = [pair.strip() for pair in os.environ.get(variable, "").split(",") if pair.strip()]
+    keys = []
+    for pair in pairs:
+        # A key may end in "=" (base64), a tenant's name has none.
+        key, separator, tenant = pair.rpartition("=")
+        if not (key and separator and tenant):
+            raise ConfigurationError(f"{variable} must hold key=tenant pairs, separated by commas")
+        keys.append((key.encode(), tenant))
+    return keys

@@ -1,0 +1,38 @@
+"""The application: which deployment is given which. The import path in serve_config.yaml."""
+
+from typing import Any
+
+from ray.serve import Application, Deployment
+
+from deployments.fusion_decoder import FusionDecoder
+from deployments.image_encoder import ImageEncoder
+from deployments.ingress import Ingress
+from deployments.retriever import Retriever
+from deployments.text_encoder import TextEncoder
+from mmrag.config import AppConfig
+from mmrag.errors import ConfigurationError
+
+DEPLOYMENTS: list[Deployment] = [TextEncoder, ImageEncoder, Retriever, FusionDecoder, Ingress]
+
+
+def build(args: AppConfig) -> Application:
+    """The application as configured by the `args:` of serve_config.yaml."""
+    return build_with(args, {})
+
+
+def build_with(args: AppConfig, options: dict[str, dict[str, Any]]) -> Application:
+    """The same with options for each deployment by its name, as the `deployments:` of serve_config.yaml gives them."""
+    known = {deployment.name for deployment in DEPLOYMENTS}
+    if unknown := sorted(set(options) - known):
+        raise ConfigurationError(f"no such deployment: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+
+    def configured(deployment: Deployment) -> Deployment:
+        return deployment.options(**options.get(deployment.name, {}))
+
+    return configured(Ingress).bind(
+        args,
+        text_encoder=configured(TextEncoder).bind(args.text_encoder),
+        image_encoder=configured(ImageEncoder).bind(args.image_encoder),
+        retriever=configured(Retriever).bind(args.retriever),
+        decoder=configured(FusionDecoder).bind(args.decoder),
+    )

@@ -1,0 +1,135 @@
+"""Request bodies of strangers: read with bounds, parsed strictly."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from deployments.http_errors import MalformedBody, SlowBody, invalid_field
+from mmrag.config import Limits
+from mmrag.errors import InvalidRequest, TooLarge, UnsupportedMedia
+
+Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
+
+MAX_INLINE_BYTES = 64 * 1024
+"""Larger bodies are parsed in a thread, so that they do not hold up everyone else."""
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+async def read_json(request: Request, model: type[Model], limits: Limits) -> Model:
+    """The body as a `model`, strictly.
+
+    Raises:
+        MalformedBody: no JSON, or JSON that would mean different things to different readers.
+        UnsupportedMedia: it says it is something else, or is compressed.
+        TooLarge, SlowBody: beyond `limits`.
+        InvalidRequest: a field is unknown, missing or of the wrong type.
+    """
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMedia(f"the body is {media_type}; send application/json")
+    body = await _read(request, limits)
+    return await off_loop(len(body), lambda: validated(parse_json(body), model, strict=True))
+
+
+async def read_form(request: Request, limits: Limits) -> dict[str, Any]:
+    """The fields of a multipart/form-data body: text as str, files as bytes, repeated fields as lists."""
+    stream = _bounded(request, limits)
+    parser = MultiPartParser(
+        request.headers, stream, max_files=4, max_fields=100, max_part_size=limits.max_image_bytes * 2
+    )
+    # Files stay in memory: the body is bounded anyway.
+    parser.spool_max_size = limits.max_request_bytes + 1
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            form = await parser.parse()
+    except TimeoutError as error:
+        raise _slow(limits) from error
+    except (MultiPartException, KeyError, UnicodeDecodeError) as error:
+        raise MalformedBody(f"the multipart body cannot be read: {getattr(error, 'message', error)}") from error
+    return {name: await _values(form, name) for name in form}
+
+
+async def off_loop(num_bytes: int, work: Callable[[], T]) -> T:
+    """Do small work here and large work in a thread."""
+    return work() if num_bytes <= MAX_INLINE_BYTES else await asyncio.to_thread(work)
+
+
+def parse_json(body: bytes) -> Any:
+    """JSON as RFC 8259 means it: no NaN, no duplicate keys, no lone surrogates, no bottomless nesting."""
+    try:
+        parsed = json.loads(body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        if _SURROGATE.search(body):
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
+    except UnicodeEncodeError as error:
+        raise MalformedBody("the body contains a lone surrogate, which is not text") from error
+    except RecursionError as error:
+        raise MalformedBody("the body is nested too deeply") from error
+    except ValueError as error:
+        raise MalformedBody(f"the body is not valid JSON: {error}") from error
+    return parsed
+
+
+def validated(fields: Any, model: type[Model], strict: bool) -> Model:
+    """`fields` as a `model`; raises InvalidRequest with the field at fault."""
+    if not isinstance(fields, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    try:
+        return model.model_validate(fields, strict=strict)
+    except ValidationError as error:
+        raise invalid_field(error, model) from error
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    try:
+        async with asyncio.timeout(limits.timeout_s):
+            return b"".join([chunk async for chunk in _bounded(request, limits)])
+    except TimeoutError as error:
+        raise _slow(limits) from error
+
+
+async def _bounded(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMedia(f"the body is compressed with {encoding}; send it as it is")
+    num_bytes = 0
+    try:
+        async for chunk in request.stream():
+            num_bytes += len(chunk)  # counted, because Content-Length may lie or be missing
+            if num_bytes > limits.max_request_bytes:
+                raise TooLarge(f"the body has more than {limits.max_request_bytes:,} bytes")
+            yield chunk
+    except ClientDisconnect as error:
+        raise MalformedBody("the body ended early") from error
+
+
+async def _values(form: FormData, name: str) -> Any:
+    values = [await value.read() if isinstance(value, UploadFile) else value for value in form.getlist(name)]
+    return values[0] if len(values) == 1 else values
+
+
+def _slow(limits: Limits) -> SlowBody:
+    return SlowBody(f"the body did not arrive within {limits.timeout_s:g} s")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return fields
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")

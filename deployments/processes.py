@@ -1,0 +1,161 @@
+"""Processes of this machine, as /proc shows them: who holds a port, who belongs to a run, and how to end those."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+_LISTEN = "0A"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process id with its command line, for people to read."""
+
+    pid: int
+    command: str
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none gets lost."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent(signal_number: int = signal.SIGTERM) -> None:
+    """Get `signal_number` when the parent ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def is_port_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now. Raises OSError where the address itself is no good."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == 98:
+                return False
+            raise
+    return True
+
+
+def holder_of(port: int) -> Process | None:
+    """The process that listens on `port`; None where it belongs to somebody else's account."""
+    sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    for pid in _pids():
+        if sockets.intersection(_open_files(pid)):
+            return Process(pid, command_of(pid))
+    return None
+
+
+def descendants_of(ancestor: int) -> list[int]:
+    """All processes below `ancestor`, zombies included."""
+    children: dict[int, list[int]] = {}
+    for pid in _pids():
+        children.setdefault(parent_of(pid), []).append(pid)
+    found: list[int] = []
+    waiting = [ancestor]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def belonging_to(directory: str) -> list[int]:
+    """Processes that were started with, or hold open, something of a run's `directory`."""
+    needle = directory.encode()
+    return [pid for pid in _pids() if pid != os.getpid() and _mentions(pid, needle)]
+
+
+def end(pids: Iterable[int], timeout_s: float = 3.0) -> list[int]:
+    """Kill processes and wait until they are gone; returns those that are not."""
+    remaining = list(pids)
+    for pid in remaining:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until_s = time.monotonic() + timeout_s
+    while remaining and time.monotonic() < until_s:
+        reap()
+        remaining = [pid for pid in remaining if is_running(pid)]
+        time.sleep(0.02)
+    return remaining
+
+
+def reap() -> None:
+    """Take leave of children that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is more than a zombie."""
+    return _status(pid).get("State", "Z")[:1] not in ("Z", "X")
+
+
+def parent_of(pid: int) -> int:
+    """The parent's process id; 0 where there is none."""
+    return int(_status(pid).get("PPid", 0))
+
+
+def blocks_signal(pid: int, signal_number: int) -> bool:
+    """Whether the process keeps `signal_number` back right now, as it does while it handles it."""
+    return bool(int(_status(pid).get("SigBlk", "0"), 16) >> (signal_number - 1) & 1)
+
+
+def command_of(pid: int) -> str:
+    """The command line, shortened."""
+    words = _read(f"/proc/{pid}/cmdline").decode(errors="replace").replace("\0", " ").split()
+    line = " ".join(words) or _status(pid).get("Name", "?")
+    return line if len(line) <= 100 else line[:99] + "…"
+
+
+def _mentions(pid: int, needle: bytes) -> bool:
+    # Ray renames its workers, which overwrites their command line and sometimes their environment.
+    if needle in _read(f"/proc/{pid}/environ") or needle in _read(f"/proc/{pid}/cmdline"):
+        return True
+    return any(needle in name.encode() for name in _open_files(pid))
+
+
+def _listening_inodes(port: int) -> Iterator[str]:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in _read(table).decode().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                yield fields[9]
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            yield os.readlink(link)
+    except OSError:  # it ended, or is not ours
+        return
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = _read(f"/proc/{pid}/status").decode(errors="replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""

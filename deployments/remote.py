@@ -1,0 +1,182 @@
+"""The parts of a pipeline where each is a deployment.
+
+In front of each waits a queue: one call carries the work of many requests, and what cannot be taken is refused here,
+where it costs least.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Sized
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from ray.serve.handle import DeploymentHandle
+
+from deployments.remote_calls import RemotePart
+from mmrag.batching import Batcher
+from mmrag.config import DecoderConfig, ImageEncoderConfig, RetrieverConfig, TextEncoderConfig
+from mmrag.encoders.tokenizer import fingerprint
+from mmrag.types import (
+    Decoded,
+    DecodeRequest,
+    Document,
+    EncodedDocument,
+    ImageEmbeddings,
+    Passage,
+    SearchRequest,
+    StoredImage,
+)
+
+T = TypeVar("T")
+
+MAX_CALLS = 2
+"""Calls in flight to one component: while one is computed the next is on its way."""
+
+MAX_TEXTS_PER_CALL = 256
+MAX_PIXEL_BYTES_PER_CALL = 16 * 2**20
+MAX_PIXEL_BYTES = 2**20
+"""A decoded picture at its largest: `mmrag.images.MAX_SIDE` squared, four channels."""
+
+
+class RemoteTextEncoder(RemotePart):
+    """`TextEmbedder` over a handle."""
+
+    def __init__(self, handle: DeploymentHandle, config: TextEncoderConfig):
+        super().__init__(handle, "text encoder")
+        self.fingerprint = fingerprint(config)
+        self._batcher: Batcher[list[str], np.ndarray] = Batcher(
+            self._embed,
+            max_batch_cost=MAX_TEXTS_PER_CALL,
+            max_queue_cost=config.max_queue,
+            max_concurrent_batches=MAX_CALLS,
+            cost=len,
+            name=self.name,
+        )
+
+    async def embed(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, dimension], L2-normalised."""
+        parts = _chunks(texts, lambda text: 1, MAX_TEXTS_PER_CALL)
+        return np.concatenate([await self._batcher.submit(part) for part in parts])
+
+    async def _embed(self, requests: list[list[str]]) -> Sequence[np.ndarray]:
+        embeddings = await self.call("embed", [text for texts in requests for text in texts])
+        return [embeddings[span] for span in _spans(requests)]
+
+
+class RemoteImageEncoder(RemotePart):
+    """`ImageEmbedder` over a handle."""
+
+    def __init__(self, handle: DeploymentHandle, config: ImageEncoderConfig):
+        super().__init__(handle, "image encoder")
+        self.fingerprint = _fingerprint(config)
+        self._batcher: Batcher[list[np.ndarray], ImageEmbeddings] = Batcher(
+            self._embed,
+            max_batch_cost=MAX_PIXEL_BYTES_PER_CALL,
+            max_queue_cost=config.max_queue * MAX_PIXEL_BYTES,
+            max_concurrent_batches=MAX_CALLS,
+            cost=lambda images: sum(image.nbytes for image in images),
+            name=self.name,
+        )
+
+    async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:
+        """Embeddings and grids of n decoded images, uint8 [height, width, 3 or 4] each."""
+        parts = _chunks(images, lambda image: image.nbytes, MAX_PIXEL_BYTES_PER_CALL)
+        found = [await self._batcher.submit(part) for part in parts]
+        embeddings = np.concatenate([part.embeddings for part in found])
+        return ImageEmbeddings(embeddings, np.concatenate([part.grids for part in found]))
+
+    async def _embed(self, requests: list[list[np.ndarray]]) -> Sequence[ImageEmbeddings]:
+        found: ImageEmbeddings = await self.call("embed", [image for images in requests for image in images])
+        return [ImageEmbeddings(found.embeddings[span], found.grids[span]) for span in _spans(requests)]
+
+
+class RemoteRetriever(RemotePart):
+    """`Searcher` and the store of documents over a handle."""
+
+    def __init__(self, handle: DeploymentHandle, config: RetrieverConfig):
+        super().__init__(handle, "retriever")
+        self._batcher: Batcher[list[SearchRequest], list[list[Passage]]] = Batcher(
+            self._search,
+            max_batch_cost=32,
+            max_queue_cost=config.max_queue,
+            max_concurrent_batches=MAX_CALLS,
+            cost=len,
+            name=self.name,
+        )
+
+    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+        """The passages for each request, best first."""
+        return await self._batcher.submit(requests)
+
+    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
+        """Write documents: seen by every replica when this returns."""
+        await self.call("upsert", tenant, documents)
+
+    async def delete(self, tenant: str, document_id: str) -> None:
+        """Raises NotFound."""
+        await self.call("delete", tenant, document_id)
+
+    async def get(self, tenant: str, document_id: str) -> Document:
+        """Raises NotFound."""
+        return await self.call("get", tenant, document_id)
+
+    async def image(self, tenant: str, image_id: str) -> StoredImage:
+        """Raises NotFound."""
+        return await self.call("image", tenant, image_id)
+
+    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
+        """The content hash of each of these documents that is stored."""
+        return await self.call("content_hashes", tenant, document_ids)
+
+    async def _search(self, batch: list[list[SearchRequest]]) -> Sequence[list[list[Passage]]]:
+        found = await self.call("search", [request for requests in batch for request in requests])
+        return [found[span] for span in _spans(batch)]
+
+
+class RemoteDecoder(RemotePart):
+    """`Decoder` over a handle."""
+
+    def __init__(self, handle: DeploymentHandle, config: DecoderConfig):
+        super().__init__(handle, "fusion decoder")
+        self._batcher: Batcher[DecodeRequest, Decoded] = Batcher(
+            lambda requests: self.call("decode", requests),
+            max_batch_cost=config.max_batch,
+            max_queue_cost=config.max_queue,
+            max_concurrent_batches=MAX_CALLS,
+            name=self.name,
+        )
+
+    async def decode(self, requests: list[DecodeRequest]) -> list[Decoded]:
+        """The answer to each request."""
+        return [await self._batcher.submit(request, request.deadline_s) for request in requests]
+
+    def stream(self, request: DecodeRequest) -> AsyncIterator[str | Decoded]:
+        """Pieces of the answer as they are written, then the whole."""
+        return self.pieces("stream", request)
+
+
+def _chunks(items: list[T], cost: Callable[[T], int], max_cost: int) -> Iterator[list[T]]:
+    chunk: list[T] = []
+    chunk_cost = 0
+    for item in items:
+        if chunk and chunk_cost + cost(item) > max_cost:
+            yield chunk
+            chunk, chunk_cost = [], 0
+        chunk.append(item)
+        chunk_cost += cost(item)
+    yield chunk
+
+
+def _spans(parts: Sequence[Sized]) -> list[slice]:
+    # Where each part lies when all are laid end to end.
+    ends = accumulate((len(part) for part in parts), initial=0)
+    return [slice(start, end) for start, end in pairwise(ends)]
+
+
+def _fingerprint(config: ImageEncoderConfig) -> str:
+    # The encoder names itself by its weights; here, without loading them, by the file they lie in.
+    digest = hashlib.sha256(config.model_dump_json(include={"model"}).encode())
+    for path in sorted(Path(config.model).glob("*")):
+        digest.update(path.read_bytes())
+    return f"image:{digest.hexdigest()[:16]}"

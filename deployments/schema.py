@@ -1,0 +1,192 @@
+"""The bodies of the HTTP API: what a caller may send, and what comes back. OpenAPI shows these models."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DataUri = Annotated[str, Field(description='an image as "data:image/png;base64,…" (PNG, JPEG, WebP or GIF)')]
+Scalar = str | int | float | bool
+Metadata = dict[str, Scalar | list[str]]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchBody(_Request):
+    """What to look for: a text, an image, or both."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "a red flag with a white cross", "top_k": 3}]})
+
+    text: str | None = Field(None, description="the question, or a description of what is wanted")
+    image: DataUri | None = None
+    top_k: int = Field(5, description="how many passages to read and to return")
+    filters: Metadata = Field({}, description="metadata field -> wanted value, or a list of which one must match")
+
+
+class AnswerBody(SearchBody):
+    """A question: a text, an image, or both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"text": "What is the capital of Peru?"},
+                {"text": "What do people pay with here?", "image": "data:image/png;base64,iVBORw0KGgo…"},
+                {"text": "On which continent?", "task": "classify", "labels": ["Europe", "Asia"], "top_k": 3},
+            ]
+        }
+    )
+
+    task: Literal["answer", "caption", "classify"] = "answer"
+    labels: list[str] = Field([], description="classify: choose among these instead of the trained labels")
+    stream: bool = Field(False, description="answer with server-sent events: `token`s, then `answer`")
+    explain: bool = Field(False, description="say what each word of the answer rests on")
+    max_new_tokens: int = Field(64, description="the longest answer, in tokens")
+
+
+class EmbeddingsBody(_Request):
+    """OpenAI's embeddings request; an input that is an image data URI is embedded as an image."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["a text", "another"], "model": "mmrag"}]})
+
+    input: str | list[str]
+    model: str | None = Field(None, description="taken for compatibility: there is one model")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, description="must be the model's own, where given")
+    user: str | None = None
+
+
+class DocumentBody(_Request):
+    """One document of the knowledge base; the same id replaces what was there."""
+
+    id: str
+    title: str = ""
+    text: str = ""
+    images: list[DataUri] = []
+    labels: list[str] = []
+    metadata: Metadata = {}
+
+
+class DocumentsBody(_Request):
+    """Documents to write: all of them, or none when one cannot be taken."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "documents": [
+                        {
+                            "id": "country-zubrovia",
+                            "title": "Zubrovia",
+                            "text": "Zubrovia is a country in Europe. Its capital is Lutzport.",
+                            "labels": ["country"],
+                            "metadata": {"continent": "Europe"},
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    documents: list[DocumentBody]
+
+
+class PassageView(BaseModel):
+    """A retrieved piece of a document. `branches`: its rank in each retrieval branch that found it."""
+
+    id: str
+    document_id: str
+    title: str
+    text: str
+    image_url: str | None
+    score: float
+    branches: dict[str, int]
+    similarities: dict[str, float] = Field(description="what each branch measures between query and passage")
+    start: int = Field(description="where the passage begins in the document's text, in characters")
+    end: int
+    labels: list[str]
+    metadata: dict[str, Any]
+
+
+class LabelView(BaseModel):
+    label: str
+    score: float
+
+
+class AttributionView(BaseModel):
+    """What the answer rests on: shares copied from each passage, whole and by token."""
+
+    passages: dict[str, float]
+    tokens: list[dict[str, Any]]
+    regions: list[list[float]] | None = None
+
+
+class AnswerView(BaseModel):
+    """An answer with its evidence. `degraded` names what was missing when it was made."""
+
+    id: str
+    answer: str
+    labels: list[LabelView] | None = None
+    passages: list[PassageView]
+    attribution: AttributionView | None = None
+    degraded: list[str]
+    timings_ms: dict[str, float]
+
+
+class SearchView(BaseModel):
+    passages: list[PassageView]
+    degraded: list[str]
+    timings_ms: dict[str, float]
+
+
+class EmbeddingView(BaseModel):
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsView(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[EmbeddingView]
+    model: str
+    usage: dict[str, int]
+
+
+class IngestView(BaseModel):
+    """What was written, in documents, passages and images."""
+
+    upserted: int
+    unchanged: int
+    passages: int
+    images: int
+
+
+class DocumentView(BaseModel):
+    id: str
+    title: str
+    text: str
+    images: list[str] = Field(description="the addresses of its pictures")
+    labels: list[str]
+    metadata: dict[str, Any]
+
+
+class DeletedView(BaseModel):
+    id: str
+    deleted: bool
+
+
+class ReadyView(BaseModel):
+    ready: bool
+    components: dict[str, str]
+
+
+class ErrorDetail(BaseModel):
+    """`param` is the field at fault, as a dotted path, where there is one."""
+
+    type: str
+    message: str
+    param: str | None = None
+
+
+class ErrorView(BaseModel):
+    error: ErrorDetail

@@ -1,0 +1,164 @@
+"""The service's own process, started by `deployments.launch`: Ray, the application, and a word when it is ready."""
+
+import logging
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from deployments import processes
+from deployments.launch import say
+
+log = logging.getLogger(__name__)
+
+READY_POLL_S = 0.1
+APPLICATION = "mmrag"
+LOGICAL_CPUS = 8
+"""Ray places deployments by the cores they claim. On one machine all of them belong here, however few cores it has."""
+
+
+def main() -> int:
+    processes.end_with_parent(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _leave)
+    run_directory, host, port, config_path = sys.argv[1:]
+    os.chdir(Path(config_path).parent)
+    args, options = read_config(Path(config_path))
+    try:
+        start(run_directory, host, int(port), args, options)
+        Path(run_directory, "ready").touch()
+        signal.pause()
+    except Exception as error:
+        log.debug("start failed", exc_info=True)
+        sys.exit(f"the service cannot start: {_last_lines(str(error))}")
+    finally:
+        stop()
+    return 0
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The application's `args:` and its deployments' options from a Serve configuration file."""
+    import yaml
+
+    try:
+        application = yaml.safe_load(path.read_text())["applications"][0]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        sys.exit(f"{path} is no Serve configuration with an application in it: {error!r}")
+    deployments = {entry["name"]: entry for entry in application.get("deployments", [])}
+    options = {name: {key: entry[key] for key in entry if key != "name"} for name, entry in deployments.items()}
+    return application.get("args") or {}, options
+
+
+def start(run_directory: str, host: str, port: int, args: dict[str, Any], options: dict) -> None:
+    """Bring everything up; returns when the service answers."""
+    say("starting Ray")
+    import ray
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    ray.init(
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        num_cpus=LOGICAL_CPUS,
+        _temp_dir=run_directory,
+        _node_ip_address="127.0.0.1",
+    )
+    say("starting Ray Serve" if "MMRAG_HAPROXY" in os.environ else "starting Ray Serve (no haproxy here: slower proxy)")
+    serve.start(http_options={"host": host, "port": port})
+    deploy(args, options)
+    wait_until_ready(host, port)
+
+
+def deploy(args: dict[str, Any], options: dict) -> None:
+    """Hand the application to Ray Serve, without waiting for it."""
+    from pydantic import ValidationError
+    from ray import serve
+
+    from deployments.app import build_with
+    from mmrag.config import AppConfig
+    from mmrag.errors import ConfigurationError
+
+    try:
+        application = build_with(AppConfig.model_validate(args), options)
+    except (ValidationError, ConfigurationError) as error:
+        sys.exit(f"the configuration cannot be used: {error}")
+    say("starting the components")
+    serve.run_many(
+        [serve.RunTarget(target=application, name=APPLICATION)],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
+def wait_until_ready(host: str, port: int) -> None:
+    """Wait until every component answers over HTTP; leaves with the reason where one cannot start."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    waiting_for: set[str] = set()
+    while not answers(host, port):
+        application = serve.status().applications[APPLICATION]
+        if application.status == ApplicationStatus.DEPLOY_FAILED:
+            sys.exit(f"the service cannot start: {_reason(application)}")
+        ready = {name for name, state in application.deployments.items() if state.status == "HEALTHY"}
+        if done := sorted(ready - waiting_for):
+            say(f"ready: {', '.join(done)}")
+        waiting_for |= ready
+        time.sleep(READY_POLL_S)
+    _say_ready(host, port)
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether /readyz says yes."""
+    try:
+        with urllib.request.urlopen(f"{_address(host, port)}/readyz", timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def stop() -> None:
+    """Let requests in flight end, then Ray."""
+    import ray
+    from ray import serve
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if ray.is_initialized():
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(0)
+
+
+def _address(host: str, port: int) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{reachable}:{port}"
+
+
+def _reason(application: Any) -> str:
+    messages = [state.message for state in application.deployments.values() if state.message]
+    return _last_lines("\n".join([application.message, *messages]), 40)
+
+
+def _last_lines(text: str, num_lines: int = 12) -> str:
+    return "\n".join(text.strip().splitlines()[-num_lines:])
+
+
+def _say_ready(host: str, port: int) -> None:
+    address = _address(host, port)
+    say(f"ready at {address} (a page to ask in; API at {address}/docs); Ctrl-C stops")
+    print(
+        f"\n  curl -s {address}/v1/answer -H 'content-type: application/json' \\\n"
+        """    -d '{"text": "What is the capital of Peru?"}'\n""",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
