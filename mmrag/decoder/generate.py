@@ -74,7 +74,8 @@ def score_labels(model: FusionModel, batch: Batch, tokenizer: Tokenizer, labels:
         wanted[i, : len(target) + 1] = torch.tensor([*target, config.end_id])
     given = torch.cat([torch.full_like(wanted[:, :1], config.start_id), wanted[:, :-1]], 1)
     state = model.begin(model.encode(batch), batch).select(torch.tensor(rows, device=wanted.device))
-    log_probabilities, _, _ = model.target_log_probabilities(given, wanted, state)
-    real = torch.arange(length, device=wanted.device) <= torch.tensor([len(t) for t in targets], device=wanted.device)[:, None]
-    scores = (log_probabilities * real).sum(1)
+    ends = torch.tensor([len(target) for target in targets], device=wanted.device)
+    real = torch.arange(length, device=wanted.device) <= ends[:, None]
+    log_probabilities, _, _ = model.target_log_probabilities(given, wanted, real, state)
+    scores = log_probabilities.sum(1)
     return [part.softmax(0).tolist() for part in scores.split([len(of_request) for of_request in labels])]

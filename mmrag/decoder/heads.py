@@ -47,7 +47,7 @@ class Pointer(nn.Module):
     def forward(self, hidden: Tensor, last_ids: Tensor, source: Source) -> Copying:
         """`hidden` [B, T, d]; `last_ids` [B, T, 2]: for each step the token just written and the one before it."""
         scores = (self.query(hidden) @ source.keys.transpose(1, 2)).float() * hidden.shape[-1] ** -0.5
-        scores = scores + self.follow @ followed(last_ids, source.ids).flatten(2)
+        scores = scores + (followed(last_ids, source.ids) * self.follow[:, None, None, None]).sum(0)
         attention = scores.masked_fill(~source.copyable[:, None], MASKED).softmax(-1)
         context = attention.to(source.states.dtype) @ source.states
         share = torch.sigmoid(self.share(torch.cat([hidden, context], -1)).float()).squeeze(-1)
@@ -73,13 +73,9 @@ def mix(logits: Tensor, copying: Copying | None, source_ids: Tensor) -> Tensor:
     return (probabilities * (1 - share)).scatter_add(-1, positions, copying.attention * share)
 
 
-def target_probabilities(logits: Tensor, copying: Copying | None, source_ids: Tensor, targets: Tensor) -> Tensor:
-    """Log-probabilities [B, T] of given tokens, without building the whole mixed distribution."""
-    log_vocabulary = -F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
-    if copying is None:
-        return log_vocabulary
-    copied = (copying.attention * (source_ids[:, None] == targets[..., None])).sum(-1)
-    return ((1 - copying.share) * log_vocabulary.exp() + copying.share * copied).clamp(min=1e-9).log()
+def copied_probabilities(copying: Copying, source_ids: Tensor, targets: Tensor) -> Tensor:
+    """What the pointer gives to each target token [B, T]: its attention on the source tokens equal to it."""
+    return (copying.attention * (source_ids[:, None] == targets[..., None])).sum(-1)
 
 
 class LabelHead(nn.Module):

@@ -9,9 +9,10 @@
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, mix, target_probabilities
+from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, copied_probabilities, mix
 from mmrag.decoder.inputs import NUM_FEATURES, NUM_KINDS, Batch, Chunk
 from mmrag.decoder.layers import (
     MASKED, Attention, CrossMemory, DecoderLayer, EncoderLayer, LayerCache, RelativePositionBias, RMSNorm,
@@ -176,11 +177,16 @@ class FusionModel(nn.Module):
         logits = self.logits(hidden)
         return (logits if copying is None else mix(logits, copying, state.source.ids))[:, -1], copying
 
-    def target_log_probabilities(self, ids: Tensor, targets: Tensor, state: State):
-        """Teacher forcing: log-probabilities [B, T] of `targets` after `ids`, with hidden states and pointer."""
+    def target_log_probabilities(self, ids: Tensor, targets: Tensor, real: Tensor, state: State):
+        """Teacher forcing: log-probabilities [B, T] of `targets` after `ids`, 0 where not `real` [B, T]; with the
+        hidden states and the pointer. The vocabulary is scored at real positions only: it is the dearest part."""
         hidden = self.step(ids, state)
         copying = self.copy(hidden, ids, state)
-        return target_probabilities(self.logits(hidden), copying, state.source.ids, targets), hidden, copying
+        logs = -F.cross_entropy(self.logits(hidden[real]).float(), targets[real], reduction="none")
+        if copying is not None:
+            share, copied = copying.share[real], copied_probabilities(copying, state.source.ids, targets)[real]
+            logs = ((1 - share) * logs.exp() + share * copied).clamp(min=1e-9).log()
+        return torch.zeros_like(real, dtype=logs.dtype).masked_scatter(real, logs), hidden, copying
 
     def open_gates(self) -> None:
         """Let the additions take part from the first step: for training from scratch, not for a trained T5."""

@@ -83,7 +83,7 @@ class Trainer:
         self.num_steps += 1
         self.elapsed_s += time.monotonic() - started
         self.progress = self.progress_now()
-        return {name: float(value) for name, value in losses.items()} | {"rate": rate, "norm": float(norm)}
+        return {name: value.item() for name, value in losses.items()} | {"rate": rate, "norm": norm.item()}
 
     def progress_now(self) -> float:
         """How much of the run is over, 0 to 1, in steps or, where a time is set, by the clock."""
@@ -158,8 +158,8 @@ def loss_of(decoder: FusionDecoder, examples: list[Example], config: DecoderTrai
     given, wanted, real = (tensor.to(device) for tensor in target_tensors(decoder, examples, batch))
     with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
         state = model.begin(model.encode(batch), batch)
-        log_probabilities, hidden, copying = model.target_log_probabilities(given, wanted, state)
-        losses = {"answer": -(log_probabilities * real).sum() / real.sum()}
+        log_probabilities, hidden, copying = model.target_log_probabilities(given, wanted, real, state)
+        losses = {"answer": -log_probabilities.sum() / real.sum()}
         losses["labels"] = label_loss(decoder, examples, hidden[:, 0])
     losses["alignment"] = alignment_loss(copying, wanted, batch, examples, model.config.end_id)
     losses["loss"] = losses["answer"] + config.alignment_weight * losses["alignment"] + 0.1 * losses["labels"]
