@@ -4,11 +4,11 @@ import sqlite3
 
 import numpy as np
 import pytest
-from tests.retrieval.knowledge import encode, random_document, unit
 
 from mmrag.errors import ConfigurationError, InvalidRequest, NotFound
 from mmrag.retrieval.sqlite import SqliteStore
 from mmrag.types import Document, EncodedDocument, SearchRequest
+from tests.retrieval.knowledge import encode, random_document, unit
 
 
 @pytest.fixture
