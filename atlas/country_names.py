@@ -35,12 +35,11 @@ ALSO_CALLED = {
     "VA": ["Vatican", "Holy See"],
     "VI": ["US Virgin Islands"],
 }
-WITH_ARTICLE = set(
-    "AE AX BS CC CD CF CG CK DO FK FO GB GM IM IO KM KY MH MP MV NL PH PN SB TC TF UM US VG VI".split()
-)
-TERRITORIES = set(
+# Codes in a string: no two letters of it stand together that are not a code.
+WITH_ARTICLE = "AE AX BS CC CD CF CG CK DO FK FO GB GM IM IO KM KY MH MP MV NL PH PN SB TC TF UM US VG VI"
+TERRITORIES = (
     "AI AQ AS AW AX BL BM BQ BV CC CK CW CX EH FK FO GF GG GI GL GP GS GU HK HM IM IO JE KY MF MO MP MQ MS "
-    "NC NF NU PF PM PN PR RE SH SJ SX TC TF TK UM VG VI WF YT".split()
+    "NC NF NU PF PM PN PR RE SH SJ SX TC TF TK UM VG VI WF YT"
 )
 CAPITALS = {
     "BR": "Brasília",

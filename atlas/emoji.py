@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from atlas.countries import Entity, listed
 from atlas.emoji_list import SELECTOR, ListedEmoji
+from atlas.entity import Entity, listed
 from atlas.wordnet import WordNetNouns
 
 MAX_KEYWORDS = 6
@@ -50,7 +50,7 @@ TOPICS = {
     "writing": {6},
     "zodiac": {18, 15},
 }
-PLAIN_MODIFIERS = set("baby black blue brown green hot large orange pink red small white wrapped yellow".split())
+PLAIN_MODIFIERS = {"baby", "black", "blue", "brown", "green", "hot", "large", "orange", "pink", "red", "white"}
 MISLEADING = {"black", "white", "heavy", "squared", "circled", "ideograph", "negative", "katakana", "latin"}
 # Notes on use in Unicode's list of names, by which nobody could find the picture.
 USAGE_NOTE = re.compile(
@@ -135,7 +135,8 @@ def _entity(emoji: ListedEmoji, keywords: list[str], definition: str | None) -> 
 
 def _keywords(emoji: ListedEmoji, annotations: dict[str, list[str]]) -> list[str]:
     key = "".join(chr(point) for point in emoji.code_points if point != SELECTOR)
-    words = [word for word in annotations.get(key, []) if re.search("[a-z]", word)]
+    words = [word.strip('"') for word in annotations.get(key, []) if re.search("[a-z]", word)]
+    words = list(dict.fromkeys(word for word in words if word != "ideograph"))
     return [word for word in words if word.lower() != _plain(emoji.name).lower()]
 
 

@@ -8,7 +8,9 @@ from atlas.wordnet import WordNetNouns
 
 MIN_USES = 1  # in the texts that WordNet's authors tagged: leaves out rare words
 FIRST_TOPICS = {"attributes": {7, 21, 23}, "kinds": {6, 14}, "people": {18}, "materials": {27, 20, 13}}
-UNFIT = re.compile(r"sex|nazi|slave|racis|rape|nigg|whore|bitch|shit|fuck|negro|suicid|murder|breast|genital|vagina|penis")
+UNFIT = re.compile(
+    r"sex|nazi|slave|racis|rape|nigg|whore|bitch|shit|fuck|negro|suicid|murder|breast|genital|vagina|penis"
+)
 
 
 def write_words(path: Path, wordnet: WordNetNouns) -> None:
