@@ -9,6 +9,8 @@ from starlette.types import ASGIApp
 from deployments.remote import RemoteDecoder, RemoteImageEncoder, RemoteRetriever, RemoteTextEncoder
 from mmrag.cache import EmbeddingCache
 from mmrag.config import AppConfig
+from mmrag.encoders.tokenizer import load_tokenizer
+from mmrag.knowledge.passages import Splitter
 from mmrag.pipeline import Pipeline
 
 
@@ -42,6 +44,7 @@ class Ingress:
             image_encoder=RemoteImageEncoder(image_encoder, config.image_encoder),
             retriever=RemoteRetriever(retriever, config.retriever),
             decoder=RemoteDecoder(decoder, config.decoder),
+            splitter=Splitter(load_tokenizer(config.text_encoder), config.retriever.passages),
             cache=EmbeddingCache(config.cache.max_entries),
             limits=config.limits,
         )

@@ -9,7 +9,7 @@ there is no answer.
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,14 +20,21 @@ from mmrag.cache import EmbeddingCache, embedding_key
 from mmrag.config import Limits
 from mmrag.errors import DeadlineExceeded, Unavailable
 from mmrag.images import decode_image
+from mmrag.knowledge.ingest import Ingestor
+from mmrag.knowledge.passages import Splitter
 from mmrag.types import (
     Answer,
     Decoded,
     DecodeRequest,
+    Document,
+    EncodedDocument,
     ImageEmbeddings,
+    IngestReport,
     Passage,
     Query,
+    Refusal,
     SearchRequest,
+    StoredImage,
 )
 from mmrag.validation import check_query
 
@@ -46,9 +53,17 @@ class ImageEmbedder(Protocol):
         """Embeddings of n decoded images, uint8 [height, width, 3 or 4] each."""
 
 
-class Searcher(Protocol):
+class Knowledge(Protocol):
+    """The retriever and the store beneath it. Each method sees one tenant's documents only."""
+
     async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
         """The passages for each request, best first."""
+
+    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None: ...
+    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]: ...
+    async def get(self, tenant: str, document_id: str) -> Document: ...
+    async def delete(self, tenant: str, document_id: str) -> None: ...
+    async def image(self, tenant: str, image_id: str) -> StoredImage: ...
 
 
 class Decoder(Protocol):
@@ -102,8 +117,9 @@ class Pipeline:
         *,
         text_encoder: TextEmbedder,
         image_encoder: ImageEmbedder,
-        retriever: Searcher,
+        retriever: Knowledge,
         decoder: Decoder,
+        splitter: Splitter,
         cache: EmbeddingCache,
         limits: Limits = Limits(),
     ):
@@ -113,6 +129,7 @@ class Pipeline:
         self._decoder = decoder
         self._cache = cache
         self._limits = limits
+        self._ingestor = Ingestor(text_encoder, image_encoder, retriever, splitter, limits)
 
     async def answer(self, query: Query) -> Answer:
         """Answer `query`.
@@ -158,6 +175,31 @@ class Pipeline:
         by_position = dict(zip(texts, text_embeddings, strict=True))
         by_position |= {i: embedding for i, (embedding, _) in zip(images, image_embeddings, strict=True)}
         return np.stack([by_position[i] for i in range(len(inputs))])
+
+    async def upsert(self, tenant: str, documents: list[Document]) -> IngestReport:
+        """Write all of the documents, or raise and write none; searchable when this returns."""
+        return await self._ingestor.add(tenant, documents)
+
+    async def ingest(
+        self,
+        tenant: str,
+        source: Iterable[Document | Refusal],
+        on_progress: Callable[[IngestReport], None] = lambda report: None,
+    ) -> IngestReport:
+        """Write those documents that can be taken, skip the unchanged, report the others; see `Ingestor.add_each`."""
+        return await self._ingestor.add_each(tenant, source, on_progress)
+
+    async def get(self, tenant: str, document_id: str) -> Document:
+        """The document as it was given; raises NotFound."""
+        return await self._retriever.get(tenant, document_id)
+
+    async def delete(self, tenant: str, document_id: str) -> None:
+        """Delete the document; no branch finds it when this returns. Raises NotFound."""
+        await self._retriever.delete(tenant, document_id)
+
+    async def image(self, tenant: str, image_id: str) -> StoredImage:
+        """A picture of one of the tenant's documents; raises NotFound."""
+        return await self._retriever.image(tenant, image_id)
 
     async def _gather_evidence(self, query: Query, trace: _Trace) -> tuple[_Embedded, list[Passage]]:
         check_query(query, self._limits)

@@ -7,8 +7,10 @@ from fakes import EchoDecoder, ImageEmbedder, Searcher, TextEmbedder
 from PIL import Image
 
 from mmrag.cache import EmbeddingCache
-from mmrag.config import Limits
+from mmrag.config import Limits, TextEncoderConfig
+from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.errors import DeadlineExceeded, InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
+from mmrag.knowledge.passages import Splitter
 from mmrag.pipeline import Pipeline
 from mmrag.types import Answer, Passage, Query
 
@@ -23,7 +25,8 @@ class Parts:
         self.decoder = EchoDecoder()
 
     def pipeline(self, **limits) -> Pipeline:
-        return Pipeline(**vars(self), cache=EmbeddingCache(100), limits=Limits(**limits))
+        splitter = Splitter(load_tokenizer(TextEncoderConfig()))
+        return Pipeline(**vars(self), splitter=splitter, cache=EmbeddingCache(100), limits=Limits(**limits))
 
 
 @pytest.fixture

@@ -1,0 +1,185 @@
+"""The command line: mmrag ingest | ask | search | eval | train | serve."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmrag.console import print_report, readable
+from mmrag.errors import InvalidRequest, MmragError
+from mmrag.types import MetadataValue
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except MmragError as error:
+        print(f"mmrag: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mmrag", description="Ask a knowledge base of texts and images.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    ingest = commands.add_parser("ingest", help="add a JSONL or CSV file or a folder of pictures")
+    ingest.add_argument("path", type=Path)
+    _add_where(ingest)
+    ingest.set_defaults(command=_ingest)
+
+    for name, command, text in (
+        ("ask", _ask, "ask a question with text, an image, or both"),
+        ("search", _search, "show what would be read to answer"),
+    ):
+        query = commands.add_parser(name, help=text)
+        query.add_argument("text", nargs="?", help="the question")
+        query.add_argument("--image", type=Path, help="a PNG, JPEG, WebP or GIF file")
+        query.add_argument("--top-k", type=int, default=5, help="passages to read (default 5)")
+        query.add_argument("--filter", action="append", default=[], metavar="FIELD=VALUE", help="only such documents")
+        query.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+        _add_where(query)
+        query.set_defaults(command=command)
+        if name == "ask":
+            query.add_argument("--task", choices=["answer", "caption", "classify"], default="answer")
+            query.add_argument("--label", action="append", default=[], help="for classify: choose among these")
+            query.add_argument("--explain", action="store_true", help="say which passage and words were used")
+
+    evaluate = commands.add_parser("eval", help="print the table of a folder such as atlas; 1 when a must is missed")
+    evaluate.add_argument("folder", type=Path)
+    evaluate.add_argument("--quick", action="store_true", help="a sample of the questions")
+    evaluate.set_defaults(command=_eval)
+
+    train = commands.add_parser("train", help="train the models of a folder such as atlas; resumes where it stopped")
+    train.add_argument("folder", type=Path)
+    train.add_argument("--only", choices=["image", "decoder"], help="one of the two models")
+    train.set_defaults(command=_train)
+
+    serve = commands.add_parser("serve", help="serve over HTTP on this machine; Ctrl-C stops")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--config", type=Path, default=Path("serve_config.yaml"))
+    serve.set_defaults(command=_serve)
+    return parser
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    url = os.environ.get("MMRAG_URL", DEFAULT_URL)
+    parser.add_argument("--url", default=url, help=f"the service (default {DEFAULT_URL}, or $MMRAG_URL)")
+    parser.add_argument("--local", action="store_true", help="do it in this process, without a service")
+    parser.add_argument("--config", type=Path, default=Path("serve_config.yaml"), help="with --local: what to load")
+
+
+def _ingest(options: argparse.Namespace) -> int:
+    from mmrag.knowledge.sources import read_documents
+
+    if options.local:
+        from mmrag.local import Local, config_of
+
+        report = asyncio.run(Local(config_of(options.config), has_decoder=False).ingest(options.path))
+    else:
+        report = _client(options).ingest(read_documents(options.path))
+    print_report(report)
+    return 1 if report.refused else 0
+
+
+def _ask(options: argparse.Namespace) -> int:
+    return _query(options, "answer", task=options.task, labels=options.label, explain=options.explain)
+
+
+def _search(options: argparse.Namespace) -> int:
+    return _query(options, "search")
+
+
+def _query(options: argparse.Namespace, verb: str, **more: Any) -> int:
+    fields = {"text": options.text, "image": _read_image(options.image), "top_k": options.top_k} | more
+    fields["filters"] = _filters(options.filter)
+    if options.local:
+        from mmrag.local import Local, config_of
+
+        local = Local(config_of(options.config), has_decoder=verb == "answer")
+        answer = asyncio.run(local.query(verb, fields))
+    else:
+        answer = getattr(_client(options), verb)(**fields)
+    print(json.dumps(answer, ensure_ascii=False, indent=2) if options.json else readable(answer))
+    return 0
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from mmrag.evaluation import as_markdown
+
+    rows = _of_folder(options.folder, "evaluate")(quick=options.quick)
+    print(as_markdown(rows))
+    missed = [row.name for row in rows if not row.is_met]
+    if missed:
+        print(f"\nmissed: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    _of_folder(options.folder, "train")(only=options.only)
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    # Replaces this process, so that signals reach the service itself.
+    arguments = ["--host", options.host, "--port", str(options.port), "--config", str(options.config)]
+    os.execv(sys.executable, [sys.executable, "-m", "deployments.launch", *arguments])
+
+
+def _of_folder(folder: Path, name: str):
+    """The function `name` of the module `name` in a folder such as atlas/."""
+    if not (folder / f"{name}.py").is_file():
+        raise InvalidRequest(f"{folder} has no {name}.py; this works on folders such as atlas/")
+    sys.path.insert(0, str(folder.resolve().parent))
+    module = __import__(f"{folder.resolve().name}.{name}", fromlist=[name])
+    return getattr(module, name)
+
+
+def _client(options: argparse.Namespace):
+    from mmrag.client import Client
+
+    return Client(options.url, api_key=os.environ.get("MMRAG_API_KEY"))
+
+
+def _read_image(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"--image {path}: {error.strerror}") from error
+
+
+def _filters(pairs: list[str]) -> dict[str, MetadataValue]:
+    filters: dict[str, MetadataValue] = {}
+    for pair in pairs:
+        field, separator, value = pair.partition("=")
+        if not separator:
+            raise InvalidRequest(f"--filter {pair}: write FIELD=VALUE")
+        filters[field] = _scalar(value)
+    return filters
+
+
+def _scalar(value: str) -> MetadataValue:
+    """Numbers, true and false as such; everything else is a string."""
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    return parsed if isinstance(parsed, (int, float, bool)) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
