@@ -34,7 +34,8 @@ def print_report(report: IngestReport) -> None:
 def _passage_lines(rank: int, passage: dict[str, Any], share: float | None) -> list[str]:
     found_by = ", ".join(f"{branch} #{at}" for branch, at in passage["branches"].items())
     copied = "" if share is None else f"  {100 * share:.0f} % of the answer"
-    return [f"{rank:>3}. {passage['title']}  [{passage['id']}]  {found_by}{copied}", f"     {_shortened(passage['text'])}"]
+    head = f"{rank:>3}. {passage['title']}  [{passage['id']}]  {found_by}{copied}"
+    return [head, f"     {_shortened(passage['text'])}"]
 
 
 def _shortened(text: str) -> str:
