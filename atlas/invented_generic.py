@@ -91,7 +91,8 @@ def _value(rng: random.Random) -> str:
 
 def _quantity(rng: random.Random) -> str:
     number = 10 ** rng.uniform(0, 5)
-    return f"{number:,.{rng.choice((0, 0, 1, 2))}f} {rng.choice(load_schema()["generic"]["units"])}".replace(" %", "%")
+    unit = rng.choice(load_schema()["generic"]["units"])
+    return f"{number:,.{rng.choice((0, 0, 1, 2))}f} {unit}".replace(" %", "%")
 
 
 def _date(rng: random.Random) -> str:
