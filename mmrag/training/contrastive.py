@@ -1,0 +1,311 @@
+"""Train an image tower so that the same thing, drawn by anybody, lands in one place.
+
+Each batch shows many things, each in several views (different artists where there are several), and the loss
+asks every view to find the other views of its thing among all pictures of the batch (SupCon: Khosla et al. 2020),
+and its own prototype among all things (proxies: Movshovitz-Attias et al. 2017). Where texts are given, it is also
+asked to find its text among all texts, whose encoder stays as it is (LiT: Zhai et al. 2021).
+"""
+
+import json
+import math
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from mmrag.encoders.image import ImageEncoder, ImageEncoderConfig, ImageTower, on_white
+from mmrag.training.augment import augment
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """One artist: keys [n] of the things shown, and their pictures, uint8 [n, S, S, 4] (S >= the tower's side)."""
+
+    keys: list[str]
+    pictures: np.ndarray
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """One run. `group_shares` gives a group of things (the key up to its first `-`) a share of every batch,
+    so that look-alikes meet in one batch; what is left is drawn from the other things."""
+
+    encoder: ImageEncoderConfig = ImageEncoderConfig({"kind": "residual", "widths": [48, 96, 192, 384]})
+    num_steps: int = 4000
+    num_things: int = 96
+    num_views: int = 3
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    scale: float = 20.0
+    proxy_weight: float = 0.5
+    text_weight: float = 0.3
+    ema_decay: float = 0.998
+    group_shares: dict[str, float] = field(default_factory=dict)
+    validation_every_steps: int = 250
+    checkpoint_every_steps: int = 250
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Queries by key against a gallery; keys of queries are found in the gallery."""
+
+    gallery: PictureSet
+    queries: PictureSet
+
+
+class PictureBank:
+    """All pictures of all artists, drawn from by thing."""
+
+    def __init__(self, pictures: dict[str, PictureSet], group_shares: dict[str, float]):
+        self.pictures = torch.from_numpy(np.concatenate([artist.pictures for artist in pictures.values()]))
+        by_key: dict[str, list[int]] = {}
+        for row, key in enumerate(key for artist in pictures.values() for key in artist.keys):
+            by_key.setdefault(key, []).append(row)
+        self.keys = sorted(by_key)
+        self.rows = [np.array(by_key[key]) for key in self.keys]
+        groups = np.array([key.partition("-")[0] for key in self.keys])
+        rest = np.flatnonzero(~np.isin(groups, list(group_shares)))
+        self.pools = [(share, np.flatnonzero(groups == group)) for group, share in group_shares.items()]
+        self.pools.append((1 - sum(group_shares.values()), rest))
+
+    def draw(self, num_things: int, num_views: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Thing indices [num_things * num_views] and their pictures; different artists where there are enough."""
+        things = np.concatenate([
+            random.choice(pool, min(len(pool), round(share * num_things)), replace=False)
+            for share, pool in self.pools
+        ])
+        rows = [self._views(self.rows[thing], num_views, random) for thing in things]
+        return torch.from_numpy(things.repeat(num_views)), self.pictures[np.concatenate(rows)]
+
+    @staticmethod
+    def _views(rows: np.ndarray, num_views: int, random: np.random.Generator) -> np.ndarray:
+        repeated = [random.permutation(rows) for _ in range(math.ceil(num_views / len(rows)))]
+        return np.concatenate(repeated)[:num_views]
+
+
+class ContrastiveLoss(nn.Module):
+    """Views find each other, their thing's prototype, and their thing's text."""
+
+    def __init__(self, config: ContrastiveConfig, num_things: int, texts: list[Tensor] | None):
+        super().__init__()
+        self.config = config
+        self.prototypes = nn.Parameter(torch.randn(num_things, config.encoder.dimension) * 0.05)
+        self.text_scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        self.texts = texts
+
+    def forward(self, embeddings: Tensor, things: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+        parts = {"views": _between_views(embeddings, things, self.config.scale)}
+        prototypes = F.normalize(self.prototypes, dim=1)
+        parts["proxies"] = F.cross_entropy(self.config.scale * embeddings @ prototypes.T, things)
+        if self.texts is not None and self.config.text_weight:
+            parts["texts"] = self._to_texts(embeddings, things, random)
+        weights = {"views": 1.0, "proxies": self.config.proxy_weight, "texts": self.config.text_weight}
+        return parts | {"loss": sum(weights[name] * part for name, part in parts.items())}
+
+    def _to_texts(self, embeddings: Tensor, things: Tensor, random: np.random.Generator) -> Tensor:
+        described = torch.tensor([len(texts) for texts in self.texts]) > 0
+        column = described.cumsum(0) - 1
+        chosen = torch.stack([texts[random.integers(len(texts))] for texts in self.texts if len(texts)])
+        kept = described[things]
+        logits = self.text_scale.exp() * embeddings[kept] @ chosen.T
+        return F.cross_entropy(logits, column[things[kept]])
+
+
+def _between_views(embeddings: Tensor, things: Tensor, scale: float) -> Tensor:
+    itself = torch.eye(len(things), dtype=torch.bool)
+    logits = (scale * embeddings @ embeddings.T).masked_fill(itself, -torch.inf)
+    positive = (things[:, None] == things[None, :]) & ~itself
+    log_shares = F.log_softmax(logits, dim=1).masked_fill(~positive, 0)
+    return -(log_shares.sum(1) / positive.sum(1)).mean()
+
+
+def recall_at_1(tower: ImageTower, validation: Validation) -> float:
+    """Share of queries whose nearest gallery picture shows the same thing."""
+    gallery, queries = (_embed(tower, part.pictures) for part in (validation.gallery, validation.queries))
+    found = np.array(validation.gallery.keys)[(queries @ gallery.T).argmax(1).numpy()]
+    return float((found == np.array(validation.queries.keys)).mean())
+
+
+@torch.inference_mode()
+def _embed(tower: ImageTower, pictures: np.ndarray) -> Tensor:
+    side_px = tower.config.side_px
+    parts = []
+    for start in range(0, len(pictures), 256):
+        pixels = on_white(torch.from_numpy(pictures[start : start + 256]))
+        parts.append(tower(F.interpolate(pixels, size=side_px, mode="bilinear", antialias=True))[0])
+    return torch.cat(parts)
+
+
+class Batches:
+    """Draws and changes the pictures of the next step on a thread of its own while this one is learnt from."""
+
+    def __init__(self, bank: PictureBank, config: ContrastiveConfig):
+        self.bank, self.config = bank, config
+        self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+        self._next: tuple[int, Future] | None = None
+
+    def take(self, step: int) -> tuple[Tensor, Tensor, np.random.Generator]:
+        """Thing indices [n], float32 [n, 3, side, side], and the step's random numbers; all follow from the seed."""
+        if self._next is None or self._next[0] != step:
+            self._next = (step, self._thread.submit(self._make, step))
+        batch = self._next[1].result()
+        self._next = (step + 1, self._thread.submit(self._make, step + 1))
+        return batch
+
+    def _make(self, step: int) -> tuple[Tensor, Tensor, np.random.Generator]:
+        random = np.random.default_rng((self.config.seed, step))
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        things, pictures = self.bank.draw(self.config.num_things, self.config.num_views, random)
+        return things, augment(pictures, self.config.encoder.side_px, generator), random
+
+
+class ContrastiveTraining:
+    """A run that can stop at any step and go on: state, one step, checkpoints and the log."""
+
+    def __init__(self, bank: PictureBank, texts: dict[str, np.ndarray] | None, config: ContrastiveConfig):
+        torch.manual_seed(config.seed)
+        self.bank, self.config, self.step = bank, config, 0
+        self.tower = ImageTower(config.encoder).to(memory_format=torch.channels_last)
+        self.average = ImageTower(config.encoder).eval()
+        self.average.load_state_dict(self.tower.state_dict())
+        described = None
+        if texts is not None:
+            empty = np.zeros((0, config.encoder.dimension), np.float32)
+            described = [torch.from_numpy(texts.get(key, empty)) for key in bank.keys]
+        self._batches = Batches(bank, config)
+        self.loss = ContrastiveLoss(config, len(bank.keys), described)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.learning_rate, betas=(0.9, 0.98))
+
+    def _parameter_groups(self) -> list[dict]:
+        matrices = [parameter for parameter in self.tower.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self.tower.parameters() if parameter.ndim <= 1]
+        others += list(self.loss.parameters())
+        return [
+            {"params": matrices, "weight_decay": self.config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+
+    def advance(self) -> dict[str, float]:
+        """One optimizer step; returns the parts of the loss. Random numbers depend on seed and step alone."""
+        things, pixels, random = self._batches.take(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * schedule(self.step, self.config)
+        with torch.autocast("cpu", torch.bfloat16):
+            embeddings, _ = self.tower(pixels.contiguous(memory_format=torch.channels_last))
+        parts = self.loss(embeddings.float(), things, random)
+        self.optimizer.zero_grad()
+        parts["loss"].backward()
+        nn.utils.clip_grad_norm_(self.tower.parameters(), 5.0)
+        self.optimizer.step()
+        self.step += 1
+        self._average_weights()
+        return {name: float(part.detach()) for name, part in parts.items()}
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        decay = min(self.config.ema_decay, self.step / (self.step + 10))
+        for kept, current in zip(
+            self.average.state_dict().values(), self.tower.state_dict().values(), strict=True
+        ):
+            if kept.is_floating_point():
+                kept.lerp_(current, 1 - decay)
+            else:
+                kept.copy_(current)
+
+    def save(self, path: Path) -> None:
+        state = {"step": self.step, "config": asdict(self.config)} | {
+            name: getattr(self, name).state_dict() for name in ("tower", "average", "loss", "optimizer")
+        }
+        torch.save(state, path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Raises ValueError when the checkpoint belongs to another configuration."""
+        state = torch.load(path, weights_only=True)
+        if state["config"] != asdict(self.config):
+            raise ValueError(f"{path} was made with another configuration: remove it, or train without resume")
+        self.step = state["step"]
+        for name in ("tower", "average", "loss", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def schedule(step: int, config: ContrastiveConfig) -> float:
+    """Warm-up, then a cosine to a hundredth."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, done)))
+
+
+def train_image_tower(
+    pictures: dict[str, PictureSet],
+    texts: dict[str, np.ndarray] | None,
+    config: ContrastiveConfig,
+    out_dir: str | Path,
+    resume: bool = True,
+    validations: dict[str, Validation] | None = None,
+) -> ImageEncoder:
+    """Train, writing checkpoint.pt, curve.jsonl, curve.png and the encoder itself to out_dir.
+
+    pictures: one set for each artist (or each way of seeing the things). texts: embeddings of the descriptions of
+    a thing, float32 [m, dimension], unit length; things without any are trained on pictures alone.
+    """
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    training = ContrastiveTraining(PictureBank(pictures, config.group_shares), texts, config)
+    checkpoint = out_dir / "checkpoint.pt"
+    if resume and checkpoint.exists():
+        training.load(checkpoint)
+    with tqdm(total=config.num_steps, initial=training.step, desc="image tower", unit="step") as progress:
+        while training.step < config.num_steps:
+            started = time.monotonic()
+            parts = training.advance()
+            progress.update()
+            progress.set_postfix(loss=f"{parts['loss']:.2f}")
+            if training.step % config.checkpoint_every_steps == 0 or training.step == config.num_steps:
+                training.save(checkpoint)
+            if training.step % config.validation_every_steps == 0 or training.step == config.num_steps:
+                step_s = time.monotonic() - started
+                _log(training, parts | {"step_s": step_s}, validations or {}, out_dir)
+    encoder = ImageEncoder(training.average)
+    encoder.save(out_dir / "encoder")
+    return encoder
+
+
+def _log(training: ContrastiveTraining, parts: dict, validations: dict[str, Validation], out_dir: Path) -> None:
+    recalls = {name: recall_at_1(training.average, validation) for name, validation in validations.items()}
+    line = {"step": training.step} | parts | recalls
+    with (out_dir / "curve.jsonl").open("a") as log:
+        log.write(json.dumps({key: round(value, 4) for key, value in line.items()}) + "\n")
+    ImageEncoder(training.average).save(out_dir / "encoder")
+    plot_curve(out_dir / "curve.jsonl", out_dir / "curve.png", list(validations))
+
+
+def plot_curve(log: Path, picture: Path, recalls: list[str]) -> None:
+    """Loss and validation recall over steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [line["step"] for line in lines]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3), dpi=80, layout="constrained")
+    for name in ("views", "proxies", "texts"):
+        if name in lines[-1]:
+            left.plot(steps, [line[name] for line in lines], label=name)
+    for name in recalls:
+        right.plot(steps, [line[name] for line in lines], label=name)
+    for axes, title in ((left, "loss"), (right, "Recall@1")):
+        axes.set(title=title, xlabel="step")
+        axes.legend(fontsize=7)
+    figure.savefig(picture)
+    pyplot.close(figure)
