@@ -83,7 +83,7 @@ class Passage:
         branches: rank in each retrieval branch that found the passage, from 1.
         similarities: what each branch measures between the query and this passage: cosine for the four kNN
             branches ("text_text", "text_image", "image_image", "image_text"), BM25 divided by the best
-            BM25 of the result for "bm25", 1.0 for a matching "label". Absent where it cannot be measured.
+            BM25 of the query for "bm25", 1.0 for a matching "label". Absent where it cannot be measured.
         text_embedding, image_embedding: float16 [dimension], for the decoder's memory; not shown to users.
     """
 

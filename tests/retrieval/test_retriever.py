@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from mmrag.config import BranchWeights, RetrieverConfig
+from mmrag.retrieval import Retriever, open_store
+from mmrag.types import Document, SearchRequest
+from tests.retrieval.knowledge import encode, random_document, unit
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RetrieverConfig(path=str(tmp_path / "knowledge.sqlite"))
+
+
+@pytest.fixture
+def retriever(config):
+    retriever = Retriever(open_store(config), config)
+    yield retriever
+    retriever.store.close()
+
+
+def _axis(*weights: float) -> np.ndarray:
+    vector = np.zeros(16, dtype=np.float32)
+    vector[: len(weights)] = weights
+    return vector / np.linalg.norm(vector)
+
+
+def test_a_picture_brings_the_text_of_its_document_that_fits_best(retriever):
+    passages = [("About the coast.", _axis(1)), ("About the capital.", _axis(0, 1)), ("About money.", _axis(0, 0, 1))]
+    text = "".join(passage for passage, _ in passages)
+    flag, other = _axis(0, 0, 0, 1), _axis(0, 0, 0, 0, 1)
+    retriever.store.upsert("t", [encode(Document(id="peru", title="Peru", text=text), passages, [other, flag])])
+    (both,) = retriever.search(
+        [SearchRequest(image_embedding=flag, text_embedding=_axis(0, 1, 0.2), top_k=1, tenant="t")]
+    )
+    assert (both[0].id, both[0].text) == ("peru#1", "About the capital.")
+    assert text[both[0].start : both[0].end] == both[0].text
+    np.testing.assert_array_equal(both[0].image_embedding, flag.astype(np.float16))
+    assert both[0].branches["image_image"] == 1
+
+
+def test_a_hit_on_text_brings_the_picture_of_its_document(retriever):
+    retriever.store.upsert("t", [encode(Document(id="a", title="apple", text="red"), images=[_axis(1), _axis(0, 1)])])
+    (found,) = retriever.search([SearchRequest(text="apple", text_embedding=_axis(0, 1), tenant="t")])
+    np.testing.assert_array_equal(found[0].image_embedding, _axis(0, 1).astype(np.float16))
+    assert retriever.store.image("t", found[0].image_id).content == _axis(0, 1).tobytes()
+
+
+def test_a_picture_without_text_is_found(retriever):
+    retriever.store.upsert("t", [encode(Document(id="a"), images=[_axis(1)])])
+    (found,) = retriever.search([SearchRequest(image_embedding=_axis(1), tenant="t")])
+    assert [(passage.id, passage.text, passage.text_embedding) for passage in found] == [("a#0", "", None)]
+
+
+def test_a_picture_credits_one_passage_of_its_document(retriever):
+    passages = [(f"part {i}", _axis(0, 1, i / 100)) for i in range(20)]
+    long = encode(Document(id="long", text="x"), passages, [_axis(1, 0.1)])
+    short = encode(Document(id="short", text="y"), [("y", _axis(0, 0, 0, 1))], [_axis(1)])
+    retriever.store.upsert("t", [long, short])
+    (found,) = retriever.search([SearchRequest(image_embedding=_axis(1), top_k=2, tenant="t")])
+    assert {passage.document_id for passage in found} == {"long", "short"}
+
+
+def test_several_passages_of_one_document_may_be_found(retriever):
+    passages = [("the harbour", _axis(1)), ("nothing", _axis(0, 0, 1)), ("the harbour again", _axis(1, 0.1))]
+    retriever.store.upsert("t", [encode(Document(id="long", text="x"), passages)])
+    (found,) = retriever.search([SearchRequest(text="harbour", text_embedding=_axis(1), top_k=2, tenant="t")])
+    assert {passage.id for passage in found} == {"long#0", "long#2"}
+
+
+def test_similarities_are_exact_for_every_passage_whatever_branch_found_it(retriever):
+    random = np.random.default_rng(0)
+    documents = {f"doc-{number}": random_document(random, number) for number in range(40)}
+    retriever.store.upsert("t", list(documents.values()))
+    request = SearchRequest(
+        text="apple figs", text_embedding=unit(random), image_embedding=unit(random), top_k=30, tenant="t"
+    )
+    (found,) = retriever.search([request])
+    assert len(found) == 30
+    bm25 = dict(retriever.store.candidates([request], 100)[0]["bm25"])
+    for passage in found:
+        encoded = documents[passage.document_id]
+        text = encoded.passages[int(passage.id.split("#")[1])].embedding
+        expected = {"text_text": request.text_embedding @ text, "image_text": request.image_embedding @ text}
+        if encoded.images:
+            image = max((image.embedding for image in encoded.images), key=lambda e: e @ request.image_embedding)
+            expected["text_image"] = request.text_embedding @ image
+            expected["image_image"] = request.image_embedding @ image
+        cosines = {name: value for name, value in passage.similarities.items() if "_" in name}
+        assert cosines == pytest.approx(expected, abs=1e-6)
+        score = bm25.get((passage.document_id, int(passage.id.split("#")[1])), 0.0)
+        assert passage.similarities.get("bm25", 0.0) == pytest.approx(score / max(bm25.values()))
+    assert [passage.score for passage in found] == sorted((passage.score for passage in found), reverse=True)
+
+
+def test_a_batch_gives_what_single_requests_give(retriever):
+    random = np.random.default_rng(0)
+    for tenant in ("one", "two"):
+        retriever.store.upsert(tenant, [random_document(random, number) for number in range(40)])
+    requests = [
+        SearchRequest(text="apple", tenant="one"),
+        SearchRequest(text_embedding=unit(random), tenant="two", top_k=3),
+        SearchRequest(text="figs", image_embedding=unit(random), tenant="two", filters={"parity": 1}),
+        SearchRequest(text_embedding=unit(random), image_embedding=unit(random), tenant="one", top_k=50),
+        SearchRequest(text="apple", tenant="nobody"),
+    ]
+    together = retriever.search(requests)
+    alone = [retriever.search([request])[0] for request in requests]
+    outline = [[(p.id, p.branches, pytest.approx(p.similarities, abs=1e-6)) for p in found] for found in alone]
+    assert [[(p.id, p.branches, p.similarities) for p in found] for found in together] == outline
+    assert [len(found) for found in together] == [5, 3, 5, 50, 0]
+
+
+def test_a_branch_of_weight_zero_is_off(config):
+    weights = BranchWeights(bm25=0.0)
+    retriever = Retriever(open_store(config), config.model_copy(update={"weights": weights}))
+    retriever.store.upsert("t", [encode(Document(id="a", title="apple", text="x"), [("x", _axis(1))])])
+    assert retriever.search([SearchRequest(text="apple", tenant="t")]) == [[]]
+    (found,) = retriever.search([SearchRequest(text="apple", text_embedding=_axis(1), tenant="t")])
+    assert found[0].branches == {"text_text": 1}
+    retriever.store.close()
