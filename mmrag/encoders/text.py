@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmrag.config import TextEncoderConfig
+from mmrag.encoders.bert import is_plain_bert, load_bert
 from mmrag.encoders.tokenizer import fingerprint, load_tokenizer, model_directory
 from mmrag.errors import ConfigurationError
 
@@ -76,9 +77,11 @@ def _batches_by_length(token_ids: list[list[int]], max_batch_tokens: int) -> Ite
 
 
 def _load_model(config: TextEncoderConfig) -> torch.nn.Module:
+    directory = model_directory(config.model, config.revision)
+    if is_plain_bert(directory):
+        return load_bert(directory).to(config.device)
     from transformers import AutoConfig, AutoModel
 
-    directory = model_directory(config.model, config.revision)
     try:
         model_config = AutoConfig.from_pretrained(directory)
         model = AutoModel.from_pretrained(directory)

@@ -1,0 +1,51 @@
+"""Our BERT computes what the transformers library computes."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, BertConfig, BertModel
+
+from mmrag.config import TextEncoderConfig
+from mmrag.encoders.bert import is_plain_bert, load_bert
+from mmrag.encoders.tokenizer import model_directory
+
+SMALL = dict(
+    vocab_size=99, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
+    max_position_embeddings=64, initializer_range=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def inputs():
+    torch.manual_seed(0)
+    mask = torch.arange(20) < torch.tensor([20, 7, 1])[:, None]
+    return {"input_ids": torch.randint(0, 99, (3, 20)) * mask, "attention_mask": mask.long()}
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_equals_transformers_on_a_random_checkpoint(tmp_path, inputs, prefix):
+    reference = BertModel(BertConfig(**SMALL)).eval()
+    reference.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({prefix + name: value for name, value in weights.items()}, tmp_path / "model.safetensors")
+    assert is_plain_bert(tmp_path)
+    with torch.inference_mode():
+        ours = load_bert(tmp_path)(**inputs).last_hidden_state
+        theirs = reference(**inputs).last_hidden_state
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(ours[real], theirs[real], atol=2e-5, rtol=1e-4)
+
+
+def test_equals_transformers_on_the_default_model(inputs):
+    directory = model_directory(TextEncoderConfig().model)
+    assert is_plain_bert(directory)
+    with torch.inference_mode():
+        ours = load_bert(directory)(**inputs).last_hidden_state
+        theirs = AutoModel.from_pretrained(directory).eval()(**inputs).last_hidden_state
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(ours[real], theirs[real], atol=2e-5, rtol=1e-4)
+
+
+def test_other_kinds_of_bert_are_left_to_transformers(tmp_path):
+    BertModel(BertConfig(**SMALL, hidden_act="relu")).save_pretrained(tmp_path)
+    assert not is_plain_bert(tmp_path)
