@@ -16,7 +16,7 @@ from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.errors import ConfigurationError
 from mmrag.knowledge.passages import Splitter
 from mmrag.knowledge.sources import read_documents
-from mmrag.pipeline import Pipeline
+from mmrag.pipeline import Knowledge, Pipeline
 from mmrag.types import Document, EncodedDocument, IngestReport, Passage, Query, SearchRequest, StoredImage
 from mmrag.views import answer_view, search_view
 
@@ -61,20 +61,26 @@ class Local:
         self.image_encoder = ImageEmbedder(config.image_encoder)
         self.knowledge = LocalKnowledge(config.retriever)
         self.decoder = AnswerDecoder(config.decoder) if has_decoder else None
-        self.pipeline = Pipeline(
+        self._config = config
+        self._splitter = Splitter(load_tokenizer(config.text_encoder), config.retriever.passages)
+        self._cache = EmbeddingCache(config.cache.max_entries)
+        self.pipeline = self.pipeline_over(self.knowledge)
+
+    def pipeline_over(self, knowledge: Knowledge) -> Pipeline:
+        """A pipeline of these parts that searches in `knowledge`."""
+        return Pipeline(
             text_encoder=self.text_encoder,
             image_encoder=self.image_encoder,
-            retriever=self.knowledge,
+            retriever=knowledge,
             decoder=self.decoder,
-            splitter=Splitter(load_tokenizer(config.text_encoder), config.retriever.passages),
-            cache=EmbeddingCache(config.cache.max_entries),
-            limits=config.limits,
+            splitter=self._splitter,
+            cache=self._cache,
+            limits=self._config.limits,
         )
-        self._limits = config.limits
 
     async def ingest(self, path: Path) -> IngestReport:
         """Put what lies at `path` into the knowledge base, with a progress bar."""
-        source = read_documents(path, self._limits)
+        source = read_documents(path, self._config.limits)
         with tqdm(source, desc=f"ingesting {path}", unit=" documents") as documents:
             return await self.pipeline.ingest(TENANT, documents)
 
