@@ -77,7 +77,7 @@ def test_similarities_are_exact_for_every_passage_whatever_branch_found_it(retri
     )
     (found,) = retriever.search([request])
     assert len(found) == 30
-    bm25 = dict(retriever.store.candidates([request], 100)[0]["bm25"])
+    bm25 = dict(retriever.store.candidates([request], 50)[0]["bm25"])
     for passage in found:
         encoded = documents[passage.document_id]
         text = encoded.passages[int(passage.id.split("#")[1])].embedding
