@@ -8,9 +8,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from deployments.http_errors import error_body
-from deployments.rendering import answer_view, server_sent_event
+from deployments.rendering import server_sent_event
 from mmrag.errors import MmragError
 from mmrag.types import Answer
+from mmrag.views import answer_view
 
 log = logging.getLogger(__name__)
 

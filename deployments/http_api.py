@@ -1,9 +1,8 @@
 """The HTTP API: routes over a `mmrag.pipeline.Pipeline`. Knows nothing of Ray."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.responses import Response
@@ -14,53 +13,38 @@ from deployments.admission import Admission
 from deployments.event_stream import EventStream
 from deployments.openapi import describe
 from deployments.queries import read_documents, read_inputs, read_query
-from deployments.rendering import (
-    answer_view,
-    document_view,
-    embeddings_view,
-    ingest_view,
-    json_response,
-    search_view,
-)
+from deployments.rendering import embeddings_view, json_response
 from mmrag.config import AppConfig
 from mmrag.errors import InvalidRequest
-from mmrag.types import Answer, Document, IngestReport, Query, StoredImage
+from mmrag.pipeline import Pipeline
+from mmrag.types import StoredImage
+from mmrag.views import answer_view, document_view, ingest_view, search_view
 
 MAX_REQUESTS = 512
 MAX_BODIES = 16
 """Bodies of the largest allowed size that may be in memory at a time."""
 
 
-class Service(Protocol):
-    """What the API serves; `mmrag.pipeline.Pipeline` is one."""
-
-    async def answer(self, query: Query) -> Answer: ...
-    def stream(self, query: Query) -> AsyncIterator[str | Answer]: ...
-    async def search(self, query: Query) -> Answer: ...
-    async def embed(self, inputs: list[str | bytes]) -> np.ndarray: ...
-    async def upsert(self, tenant: str, documents: list[Document]) -> IngestReport: ...
-    async def get(self, tenant: str, document_id: str) -> Document: ...
-    async def delete(self, tenant: str, document_id: str) -> None: ...
-    async def image(self, tenant: str, image_id: str) -> StoredImage: ...
-    async def ready(self) -> dict[str, str]: ...
+States = Callable[[], Awaitable[dict[str, str]]]
+"""Component -> "ok", or what is wrong with it."""
 
 
-def create_app(service: Service, config: AppConfig) -> FastAPI:
-    """The ASGI application that serves `service`."""
+def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI:
+    """The ASGI application that serves `pipeline`; /readyz tells the `states` of its components."""
     limits = config.limits
     admission = Middleware(Admission, max_requests=MAX_REQUESTS, max_bytes=MAX_BODIES * limits.max_request_bytes)
     app = FastAPI(title="mmrag", version="1", redoc_url=None, redirect_slashes=False, middleware=[admission])
     http_errors.install(app)
     access = Access(config.access)
-    _add_questions(app, service, access, config)
-    _add_documents(app, service, access, config)
-    _add_health(app, service)
+    _add_questions(app, pipeline, access, config)
+    _add_documents(app, pipeline, access, config)
+    _add_health(app, states)
     web_page.add(app)
     describe(app)
     return app
 
 
-def _add_questions(app: FastAPI, service: Service, access: Access, config: AppConfig) -> None:
+def _add_questions(app: FastAPI, pipeline: Pipeline, access: Access, config: AppConfig) -> None:
     limits, model = config.limits, config.text_encoder.model
 
     @app.post("/v1/answer", responses={200: {"model": schema.AnswerView}}, tags=["ask"])
@@ -69,21 +53,21 @@ def _add_questions(app: FastAPI, service: Service, access: Access, config: AppCo
         tenant = access.tenant(request.headers)
         query, is_streamed = await read_query(request, schema.AnswerBody, tenant, limits)
         if is_streamed:
-            return await EventStream.start(service.stream(query))
-        return json_response(answer_view(await service.answer(query)))
+            return await EventStream.start(pipeline.stream(query))
+        return json_response(answer_view(await pipeline.answer(query)))
 
     @app.post("/v1/search", responses={200: {"model": schema.SearchView}}, tags=["ask"])
     async def search(request: Request) -> Response:
         """Find passages, without an answer."""
         query, _ = await read_query(request, schema.SearchBody, access.tenant(request.headers), limits)
-        return json_response(search_view(await service.search(query)))
+        return json_response(search_view(await pipeline.search(query)))
 
     @app.post("/v1/embeddings", responses={200: {"model": schema.EmbeddingsView}}, tags=["openai"])
     async def embeddings(request: Request) -> Response:
         """Embed texts and images (as data URIs) into one space, in OpenAI's shape."""
         access.tenant(request.headers)
         inputs, body = await read_inputs(request, limits)
-        found = await service.embed(inputs)
+        found = await pipeline.embed(inputs)
         if body.dimensions not in (None, found.shape[1]):
             raise InvalidRequest(f"the embeddings have {found.shape[1]} dimensions", param="dimensions")
         return json_response(embeddings_view(found, model, body.encoding_format))
@@ -96,33 +80,33 @@ def _add_questions(app: FastAPI, service: Service, access: Access, config: AppCo
         return json_response({"object": "list", "data": [listed]})
 
 
-def _add_documents(app: FastAPI, service: Service, access: Access, config: AppConfig) -> None:
+def _add_documents(app: FastAPI, pipeline: Pipeline, access: Access, config: AppConfig) -> None:
     @app.post("/v1/documents", responses={200: {"model": schema.IngestView}}, tags=["documents"])
     async def upsert(request: Request) -> Response:
         """Write documents, searchable when this returns: all of them, or none where one is refused."""
         tenant = access.tenant(request.headers)
         documents = await read_documents(request, config.limits)
-        return json_response(ingest_view(await service.upsert(tenant, documents)))
+        return json_response(ingest_view(await pipeline.upsert(tenant, documents)))
 
     @app.get("/v1/documents/{document_id:path}", responses={200: {"model": schema.DocumentView}}, tags=["documents"])
     async def get(request: Request, document_id: str) -> Response:
         """A document as it is stored; its pictures by their addresses."""
-        return json_response(document_view(await service.get(access.tenant(request.headers), document_id)))
+        return json_response(document_view(await pipeline.get(access.tenant(request.headers), document_id)))
 
     @app.delete("/v1/documents/{document_id:path}", responses={200: {"model": schema.DeletedView}}, tags=["documents"])
     async def delete(request: Request, document_id: str) -> Response:
         """Delete a document; no search finds it when this returns."""
-        await service.delete(access.tenant(request.headers), document_id)
+        await pipeline.delete(access.tenant(request.headers), document_id)
         return json_response({"id": document_id, "deleted": True})
 
     @app.get("/v1/images/{image_id}", tags=["documents"])
     async def image(request: Request, image_id: str) -> Response:
         """A picture of the knowledge base, as it was given."""
-        stored = await service.image(access.tenant(request.headers), image_id)
+        stored = await pipeline.image(access.tenant(request.headers), image_id)
         return _image_response(stored, request.headers.get("if-none-match"))
 
 
-def _add_health(app: FastAPI, service: Service) -> None:
+def _add_health(app: FastAPI, states: States) -> None:
     @app.get("/healthz", tags=["health"])
     async def healthz() -> Response:
         """The ingress is alive."""
@@ -131,7 +115,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", responses={200: {"model": schema.ReadyView}, 503: {"model": schema.ReadyView}}, tags=["health"])
     async def readyz() -> Response:
         """Every component answers."""
-        components = await service.ready()
+        components = await states()
         is_ready = all(state == "ok" for state in components.values())
         return json_response({"ready": is_ready, "components": components}, 200 if is_ready else 503)
 

@@ -53,8 +53,8 @@ def error_response(error: Exception) -> Response:
 def invalid_field(error: ValidationError, model: type[BaseModel]) -> errors.InvalidRequest:
     """The first thing wrong with a body, in plain words, with its dotted path."""
     first = error.errors(include_url=False, include_input=False)[0]
-    path = [str(part) for part in first["loc"] if not _is_union_arm(part)]
-    param = ".".join(path) or None
+    path = [part for part in first["loc"] if not _is_union_arm(part)]
+    param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".") or None
     if first["type"] == "extra_forbidden":
         return errors.InvalidRequest(f"unknown field {param!r}{_did_you_mean(path, model)}", param=param)
     if first["type"] == "missing":
@@ -105,14 +105,14 @@ def _is_union_arm(part: str | int) -> bool:
     return isinstance(part, str) and (part in ("str", "int", "float", "bool") or "[" in part)
 
 
-def _did_you_mean(path: list[str], model: type[BaseModel]) -> str:
+def _did_you_mean(path: list[str | int], model: type[BaseModel]) -> str:
     known = sorted(_model_at(path[:-1], model).model_fields)
-    if near := difflib.get_close_matches(path[-1], known, n=1):
+    if near := difflib.get_close_matches(str(path[-1]), known, n=1):
         return f": did you mean {near[0]!r}?"
     return f"; known are {', '.join(known)}"
 
 
-def _model_at(path: list[str], model: type[BaseModel]) -> type[BaseModel]:
+def _model_at(path: list[str | int], model: type[BaseModel]) -> type[BaseModel]:
     for part in path:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         for inner in get_args(annotation):

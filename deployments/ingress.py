@@ -6,6 +6,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from deployments.http_api import create_app
 from deployments.remote import RemoteDecoder, RemoteImageEncoder, RemoteRetriever, RemoteTextEncoder
 from mmrag.cache import EmbeddingCache
 from mmrag.config import AppConfig
@@ -14,18 +15,8 @@ from mmrag.knowledge.passages import Splitter
 from mmrag.pipeline import Pipeline
 
 
-class ServedPipeline(Pipeline):
-    """A pipeline that knows whether its parts answer."""
-
-    async def ready(self) -> dict[str, str]:
-        """Component -> "ok", or what is wrong with it."""
-        parts = [self._text_encoder, self._image_encoder, self._retriever, self._decoder]
-        alive = await asyncio.gather(*(part.is_alive() for part in parts))
-        return {part.name: "ok" if is_alive else "does not answer" for part, is_alive in zip(parts, alive, strict=True)}
-
-
 # More requests than `deployments.http_api` admits, so that it is the API that refuses, in JSON, and never Ray.
-@serve.deployment(max_ongoing_requests=2048, ray_actor_options={"num_cpus": 0.3})
+@serve.deployment(max_ongoing_requests=2048, ray_actor_options={"num_cpus": 0.2})
 @serve.ingress()
 class Ingress:
     """Holds the pipeline; imports no model."""
@@ -38,18 +29,21 @@ class Ingress:
         retriever: DeploymentHandle,
         decoder: DeploymentHandle,
     ):
-        self._config = config
-        self._pipeline = ServedPipeline(
-            text_encoder=RemoteTextEncoder(text_encoder, config.text_encoder),
-            image_encoder=RemoteImageEncoder(image_encoder, config.image_encoder),
-            retriever=RemoteRetriever(retriever, config.retriever),
-            decoder=RemoteDecoder(decoder, config.decoder),
-            splitter=Splitter(load_tokenizer(config.text_encoder), config.retriever.passages),
-            cache=EmbeddingCache(config.cache.max_entries),
-            limits=config.limits,
-        )
+        parts = {
+            "text_encoder": RemoteTextEncoder(text_encoder, config.text_encoder),
+            "image_encoder": RemoteImageEncoder(image_encoder, config.image_encoder),
+            "retriever": RemoteRetriever(retriever, config.retriever),
+            "decoder": RemoteDecoder(decoder, config.decoder),
+        }
+        splitter = Splitter(load_tokenizer(config.text_encoder), config.retriever.passages)
+        cache = EmbeddingCache(config.cache.max_entries)
+        pipeline = Pipeline(**parts, splitter=splitter, cache=cache, limits=config.limits)
+        self._api = create_app(pipeline, lambda: _states(parts), config)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        from deployments.http_api import create_app
+        return self._api
 
-        return create_app(self._pipeline, self._config)
+
+async def _states(parts: dict) -> dict[str, str]:
+    alive = await asyncio.gather(*(part.is_alive() for part in parts.values()))
+    return {name: "ok" if is_alive else "does not answer" for name, is_alive in zip(parts, alive, strict=True)}

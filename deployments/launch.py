@@ -66,13 +66,13 @@ class Launcher:
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         settings = {"MMRAG_RUN": self._directory, "PYTHONPATH": os.pathsep.join(paths)}
         # A session of its own: Ctrl-C in the terminal reaches this process alone, which then ends the others in order.
-        return subprocess.Popen(
-            command, env=os.environ | environment(self._directory) | settings, start_new_session=True
-        )
+        # Nothing is ever written to its stdin: it stops when that is closed, by us or by our death.
+        env = os.environ | environment(self._directory) | settings
+        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True)
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._stop_signal is not None:  # asked twice: at once
-            processes.end(processes.descendants_of(os.getpid()))
+            processes.end_descendants()
         self._stop_signal = number
 
     def _watch_make(self) -> None:
@@ -85,7 +85,7 @@ class Launcher:
         say("stopping")
         if not (Path(self._directory) / "ready").exists():
             return  # nothing has been served yet, so there is nothing to finish
-        child.terminate()
+        child.stdin.close()
         try:
             child.wait(GRACE_S)
         except subprocess.TimeoutExpired:
@@ -94,12 +94,11 @@ class Launcher:
     def _sweep(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        while descendants := [pid for pid in processes.descendants_of(os.getpid()) if processes.is_running(pid)]:
-            if processes.end(descendants):
-                break
-        processes.reap()
+        processes.end_descendants()
         remove(self._directory)
-        if self._stop_signal is not None:
+        if left := processes.descendants_of(os.getpid()):
+            say(f"could not end: {', '.join(map(str, left))}")
+        elif self._stop_signal is not None:
             say("stopped: no process and no port is left behind")
 
 

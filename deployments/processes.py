@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 _LISTEN = "0A"
 
@@ -26,11 +25,6 @@ class Process:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends, so that none gets lost."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def end_with_parent(signal_number: int = signal.SIGTERM) -> None:
-    """Get `signal_number` when the parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
 
 
 def is_port_free(host: str, port: int) -> bool:
@@ -77,18 +71,20 @@ def belonging_to(directory: str) -> list[int]:
     return [pid for pid in _pids() if pid != os.getpid() and _mentions(pid, needle)]
 
 
-def end(pids: Iterable[int], timeout_s: float = 3.0) -> list[int]:
-    """Kill processes and wait until they are gone; returns those that are not."""
-    remaining = list(pids)
-    for pid in remaining:
+def end(pids: Iterable[int]) -> None:
+    """Kill processes."""
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def end_descendants(timeout_s: float = 5.0) -> None:
+    """Kill all processes below this one and wait until they are gone, zombies too. Needs `adopt_orphans`."""
     until_s = time.monotonic() + timeout_s
-    while remaining and time.monotonic() < until_s:
+    while (descendants := descendants_of(os.getpid())) and time.monotonic() < until_s:
+        end(descendants)
         reap()
-        remaining = [pid for pid in remaining if is_running(pid)]
         time.sleep(0.02)
-    return remaining
 
 
 def reap() -> None:

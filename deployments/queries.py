@@ -10,6 +10,7 @@ from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
 from mmrag.images import parse_data_uri
 from mmrag.types import Document, Query
+from mmrag.validation import check_text
 
 
 async def read_query(request: Request, model: type[SearchBody], tenant: str, limits: Limits) -> tuple[Query, bool]:
@@ -27,8 +28,6 @@ async def read_query(request: Request, model: type[SearchBody], tenant: str, lim
 async def read_documents(request: Request, limits: Limits) -> list[Document]:
     """The documents in a body, their pictures decoded from base64."""
     body = await read_json(request, DocumentsBody, limits)
-    if len(body.documents) > limits.max_documents:
-        raise TooLarge(f"at most {limits.max_documents} documents at a time", param="documents")
     num_chars = sum(len(uri) for document in body.documents for uri in document.images)
     return await off_loop(num_chars, lambda: _documents(body, limits))
 
@@ -76,7 +75,7 @@ def _documents(body: DocumentsBody, limits: Limits) -> list[Document]:
             title=document.title,
             text=document.text,
             images=[
-                parse_data_uri(uri, limits.max_image_bytes, f"documents.{i}.images.{j}")
+                parse_data_uri(uri, limits.max_image_bytes, f"documents[{i}].images[{j}]")
                 for j, uri in enumerate(document.images)
             ],
             labels=document.labels,
@@ -87,7 +86,8 @@ def _documents(body: DocumentsBody, limits: Limits) -> list[Document]:
 
 
 def _input(index: int, value: str, limits: Limits) -> str | bytes:
-    param = f"input.{index}"
+    param = f"input[{index}]"
     if value[:11].lower() == "data:image/":
         return parse_data_uri(value, limits.max_image_bytes, param)
+    check_text(value, param, limits.max_text_chars)
     return value

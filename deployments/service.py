@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 import time
 import urllib.error
@@ -10,7 +9,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from deployments import processes
 from deployments.launch import say
 
 log = logging.getLogger(__name__)
@@ -22,15 +20,14 @@ LOGICAL_CPUS = 8
 
 
 def main() -> int:
-    processes.end_with_parent(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _leave)
+    """Serve until stdin ends."""
     run_directory, host, port, config_path = sys.argv[1:]
     os.chdir(Path(config_path).parent)
     args, options = read_config(Path(config_path))
     try:
         start(run_directory, host, int(port), args, options)
         Path(run_directory, "ready").touch()
-        signal.pause()
+        sys.stdin.read()  # until the launcher closes it, or is gone
     except Exception as error:
         log.debug("start failed", exc_info=True)
         sys.exit(f"the service cannot start: {_last_lines(str(error))}")
@@ -126,14 +123,11 @@ def stop() -> None:
     import ray
     from ray import serve
 
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if ray.is_initialized():
+        # What Ray says while it goes down is of no use to anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
         serve.shutdown()
         ray.shutdown()
-
-
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(0)
 
 
 def _address(host: str, port: int) -> str:

@@ -12,7 +12,7 @@
     ├── Unavailable             a component does not answer
     └── ConfigurationError      the service cannot start as configured
 
-The HTTP status of each is chosen at the edge, in `deployments/ingress.py`, and nowhere else.
+The HTTP status of each is chosen at the edge, in `deployments/http_errors.py`, and nowhere else.
 """
 
 
