@@ -16,7 +16,6 @@ from PIL import Image
 
 from atlas.artists import ARTISTS, cache_dir, icon_names, load_artist, picture_px
 from mmrag.config import TextEncoderConfig
-from mmrag.encoders.image import ImageEncoderConfig
 from mmrag.encoders.pixels import square
 from mmrag.encoders.text import TextEncoder
 from mmrag.training.contrastive import ContrastiveConfig, PictureSet, Validation, train_image_tower
@@ -27,7 +26,6 @@ copy_distance = 0.005
 """Pictures nearer than this (mean difference of 16 x 16 thumbnails, 0..1) are copies of each other."""
 alike_distance = 0.03
 atlas_config = ContrastiveConfig(
-    encoder=ImageEncoderConfig({"kind": "residual", "widths": [32, 64, 192, 384]}),
     num_steps=4200,
     num_things=80,
     group_shares={"country": 0.28, "flag": 0.04},

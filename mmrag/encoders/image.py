@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from mmrag.encoders.backbones import build_backbone
 from mmrag.encoders.pixels import square
+from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
 from mmrag.errors import ConfigurationError
 
 preprocessing_version = "square-1"
@@ -25,43 +24,6 @@ class ImageEmbeddings:
 
     embeddings: np.ndarray
     grids: np.ndarray
-
-
-@dataclass(frozen=True)
-class ImageEncoderConfig:
-    """What is stored beside the weights. `backbone` is what `build_backbone` takes."""
-
-    backbone: dict
-    side_px: int = 64
-    grid_shape: tuple[int, int] = (4, 4)
-    grid_dimension: int = 64
-    dimension: int = 384
-
-
-class ImageTower(nn.Module):
-    """A backbone, a narrow grid of its features, and a projection of the whole grid, normalised.
-
-    Keeping the grid instead of averaging it away keeps where things are: flags differ by little else.
-    The last norm centres every feature over what the tower was trained on; without it cosines crowd near 1.
-    """
-
-    def __init__(self, config: ImageEncoderConfig):
-        super().__init__()
-        self.config = config
-        self.backbone = build_backbone(config.backbone)
-        self.grid = nn.Conv2d(self.backbone.channels, config.grid_dimension, 1)
-        num_regions = config.grid_shape[0] * config.grid_shape[1]
-        self.projection = nn.Linear(num_regions * config.grid_dimension, config.dimension)
-        self.centre = nn.BatchNorm1d(config.dimension, affine=False)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 [n, 3, side, side] in 0..1 to unit embeddings [n, dimension] and grids [n, regions, grid_dimension]."""
-        maps = self.backbone(pixels)
-        if maps.shape[2:] != self.config.grid_shape:
-            maps = F.adaptive_avg_pool2d(maps, self.config.grid_shape)
-        grid = self.grid(maps).flatten(2).transpose(1, 2)
-        embeddings = self.centre(self.projection(grid.flatten(1)).float())
-        return F.normalize(embeddings, dim=1), grid
 
 
 class ImageEncoder:
@@ -85,21 +47,24 @@ class ImageEncoder:
         return self.tower.config.grid_dimension
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> "ImageEncoder":
-        """Read what `save` wrote. Raises ConfigurationError when it is not there or does not fit."""
-        folder = Path(path)
-        try:
-            stored = json.loads((folder / "config.json").read_text())
-            weights = load_file(folder / "model.safetensors")
-        except FileNotFoundError as error:
-            raise ConfigurationError(f"no image encoder in {folder}: {error.filename} is missing") from error
-        stored["grid_shape"] = tuple(stored["grid_shape"])
-        tower = ImageTower(ImageEncoderConfig(**stored))
-        try:
-            tower.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ConfigurationError(f"the weights in {folder} do not fit its config.json: {error}") from error
-        return cls(tower, device)
+    def load(cls, path_or_name: str | Path, device: str = "cpu") -> "ImageEncoder":
+        """A folder written by `save`, `torchvision:resnet50`, or a Hugging Face vision tower.
+
+        See `mmrag.encoders.pretrained` for the last two.
+
+        Raises:
+            ConfigurationError: nothing is there, or the weights do not fit.
+        """
+        if str(path_or_name).startswith("torchvision:"):
+            from mmrag.encoders.pretrained import torchvision_tower
+
+            return cls(torchvision_tower(str(path_or_name).removeprefix("torchvision:")), device)
+        stored = _read_config(Path(path_or_name))
+        if "backbone" in stored:
+            return cls(_read_tower(Path(path_or_name), stored), device)
+        from mmrag.encoders.pretrained import hugging_face_tower
+
+        return cls(hugging_face_tower(str(path_or_name)), device)
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors (half precision)."""
@@ -123,10 +88,21 @@ class ImageEncoder:
         return ImageEmbeddings(embeddings.float().cpu().numpy(), grids.half().cpu().numpy())
 
 
-def on_white(pictures: Tensor) -> Tensor:
-    """uint8 [n, side, side, 4] to float32 [n, 3, side, side] in 0..1, laid on white."""
-    layers = pictures.permute(0, 3, 1, 2).float() / 255
-    return layers[:, :3] * layers[:, 3:] + (1 - layers[:, 3:])
+def _read_config(folder: Path) -> dict:
+    if (folder / "config.json").is_file():
+        return json.loads((folder / "config.json").read_text())
+    if folder.exists() or folder.is_absolute() or len(folder.parts) != 2:
+        raise ConfigurationError(f"no image encoder in {folder}: config.json is missing")
+    return {}
+
+
+def _read_tower(folder: Path, stored: dict) -> ImageTower:
+    tower = ImageTower(TowerConfig(**stored | {"grid_shape": tuple(stored["grid_shape"])}))
+    try:
+        tower.load_state_dict(load_file(folder / "model.safetensors"))
+    except (FileNotFoundError, RuntimeError) as error:
+        raise ConfigurationError(f"the weights in {folder} do not fit its config.json: {error}") from error
+    return tower
 
 
 def _half(value: Tensor) -> Tensor:

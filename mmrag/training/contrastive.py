@@ -8,7 +8,7 @@ asked to find its text among all texts, whose encoder stays as it is (LiT: Zhai 
 
 import json
 import math
-import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mmrag.encoders.image import ImageEncoder, ImageEncoderConfig, ImageTower, on_white
+from mmrag.encoders.image import ImageEncoder
+from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
 from mmrag.training.augment import augment
 
 
@@ -31,12 +32,15 @@ class PictureSet:
     pictures: np.ndarray
 
 
+small_tower = TowerConfig({"kind": "residual", "widths": [32, 64, 192, 384]})
+
+
 @dataclass(frozen=True)
 class ContrastiveConfig:
     """One run. `group_shares` gives a group of things (the key up to its first `-`) a share of every batch,
     so that look-alikes meet in one batch; what is left is drawn from the other things."""
 
-    encoder: ImageEncoderConfig = ImageEncoderConfig({"kind": "residual", "widths": [48, 96, 192, 384]})
+    tower: TowerConfig = small_tower
     num_steps: int = 4000
     num_things: int = 96
     num_views: int = 3
@@ -97,7 +101,7 @@ class ContrastiveLoss(nn.Module):
     def __init__(self, config: ContrastiveConfig, num_things: int, texts: list[Tensor] | None):
         super().__init__()
         self.config = config
-        self.prototypes = nn.Parameter(torch.randn(num_things, config.encoder.dimension) * 0.05)
+        self.prototypes = nn.Parameter(torch.randn(num_things, config.tower.dimension) * 0.05)
         self.text_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         self.texts = texts
 
@@ -164,7 +168,7 @@ class Batches:
         random = np.random.default_rng((self.config.seed, step))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         things, pictures = self.bank.draw(self.config.num_things, self.config.num_views, random)
-        return things, augment(pictures, self.config.encoder.side_px, generator), random
+        return things, augment(pictures, self.config.tower.side_px, generator), random
 
 
 class ContrastiveTraining:
@@ -173,12 +177,12 @@ class ContrastiveTraining:
     def __init__(self, bank: PictureBank, texts: dict[str, np.ndarray] | None, config: ContrastiveConfig):
         torch.manual_seed(config.seed)
         self.bank, self.config, self.step = bank, config, 0
-        self.tower = ImageTower(config.encoder).to(memory_format=torch.channels_last)
-        self.average = ImageTower(config.encoder).eval()
+        self.tower = ImageTower(config.tower).to(memory_format=torch.channels_last)
+        self.average = ImageTower(config.tower).eval()
         self.average.load_state_dict(self.tower.state_dict())
         described = None
         if texts is not None:
-            empty = np.zeros((0, config.encoder.dimension), np.float32)
+            empty = np.zeros((0, config.tower.dimension), np.float32)
             described = [torch.from_numpy(texts.get(key, empty)) for key in bank.keys]
         self._batches = Batches(bank, config)
         self.loss = ContrastiveLoss(config, len(bank.keys), described)
@@ -252,11 +256,13 @@ def train_image_tower(
     out_dir: str | Path,
     resume: bool = True,
     validations: dict[str, Validation] | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> ImageEncoder:
     """Train, writing checkpoint.pt, curve.jsonl, curve.png and the encoder itself to out_dir.
 
     pictures: one set for each artist (or each way of seeing the things). texts: embeddings of the descriptions of
-    a thing, float32 [m, dimension], unit length; things without any are trained on pictures alone.
+    a thing, float32 [m, dimension], unit length; things without any are trained on pictures alone. `on_step` is
+    told the number of steps done after each.
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -264,27 +270,38 @@ def train_image_tower(
     checkpoint = out_dir / "checkpoint.pt"
     if resume and checkpoint.exists():
         training.load(checkpoint)
+    since_log: list[dict[str, float]] = []
     with tqdm(total=config.num_steps, initial=training.step, desc="image tower", unit="step") as progress:
         while training.step < config.num_steps:
-            started = time.monotonic()
-            parts = training.advance()
+            since_log.append(training.advance())
             progress.update()
-            progress.set_postfix(loss=f"{parts['loss']:.2f}")
-            if training.step % config.checkpoint_every_steps == 0 or training.step == config.num_steps:
+            progress.set_postfix(loss=f"{since_log[-1]['loss']:.2f}", refresh=False)
+            if _is_due(config.checkpoint_every_steps, training.step, config):
                 training.save(checkpoint)
-            if training.step % config.validation_every_steps == 0 or training.step == config.num_steps:
-                step_s = time.monotonic() - started
-                _log(training, parts | {"step_s": step_s}, validations or {}, out_dir)
+            if _is_due(config.validation_every_steps, training.step, config):
+                _log(training, since_log, validations or {}, out_dir)
+                since_log.clear()
+            if on_step:
+                on_step(training.step)
     encoder = ImageEncoder(training.average)
     encoder.save(out_dir / "encoder")
     return encoder
 
 
-def _log(training: ContrastiveTraining, parts: dict, validations: dict[str, Validation], out_dir: Path) -> None:
-    recalls = {name: recall_at_1(training.average, validation) for name, validation in validations.items()}
-    line = {"step": training.step} | parts | recalls
+def _is_due(every_steps: int, step: int, config: ContrastiveConfig) -> bool:
+    return step % every_steps == 0 or step == config.num_steps
+
+
+def _log(
+    training: ContrastiveTraining,
+    losses: list[dict[str, float]],
+    validations: dict[str, Validation],
+    out_dir: Path,
+) -> None:
+    line = {"step": training.step} | {name: np.mean([part[name] for part in losses]) for name in losses[0]}
+    line |= {name: recall_at_1(training.average, validation) for name, validation in validations.items()}
     with (out_dir / "curve.jsonl").open("a") as log:
-        log.write(json.dumps({key: round(value, 4) for key, value in line.items()}) + "\n")
+        log.write(json.dumps({key: round(float(value), 4) for key, value in line.items()}) + "\n")
     ImageEncoder(training.average).save(out_dir / "encoder")
     plot_curve(out_dir / "curve.jsonl", out_dir / "curve.png", list(validations))
 
@@ -306,6 +323,7 @@ def plot_curve(log: Path, picture: Path, recalls: list[str]) -> None:
         right.plot(steps, [line[name] for line in lines], label=name)
     for axes, title in ((left, "loss"), (right, "Recall@1")):
         axes.set(title=title, xlabel="step")
-        axes.legend(fontsize=7)
+        if axes.lines:
+            axes.legend(fontsize=7)
     figure.savefig(picture)
     pyplot.close(figure)
