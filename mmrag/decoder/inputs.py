@@ -100,11 +100,8 @@ class InputBuilder:
         """Raises ConfigurationError when an embedding's width is not what the model was trained with."""
         prompts = [self.prompts(request) for request in requests]
         features = [passage_features(request) for request in requests]
-        return Batch(
-            **self.sources(requests, prompts, features),
-            **self.embeddings(requests, features),
-            prompts=prompts,
-        )
+        embeddings = self.embeddings(requests, features)
+        return Batch(**self.sources(requests, prompts, features), **embeddings, prompts=prompts)
 
     def prompts(self, request: DecodeRequest) -> list[Prompt]:
         if not self.has_markers:

@@ -6,7 +6,7 @@
     next_token(hidden, ...)      vocabulary and pointer
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +95,7 @@ class FusionModel(nn.Module):
         self.evidence = Evidence(config) if config.evidence else None
         self.labels = LabelHead(config) if config.labels else None
         if config.evidence and config.fusion == "cross_modal":
-            self.joint = EncoderLayer(config)
+            self.joint = EncoderLayer(replace(config, convolution_width=0))
             self.joint_gate = nn.Parameter(torch.zeros(()))
 
     def encode(self, batch: Batch) -> Memory:

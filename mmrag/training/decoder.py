@@ -34,7 +34,7 @@ class DecoderTrainingConfig:
     num_steps: int = 3_000
     max_batch: int = 64
     max_batch_tokens: int = 12_000
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     num_warmup: int = 100
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
@@ -69,7 +69,6 @@ class Trainer:
         (self.out_dir / "last.pt.new").replace(self.out_dir / "last.pt")
 
     def step(self, examples: list[Example]) -> dict[str, float]:
-        started = time.monotonic()
         rate = self.config.learning_rate * self.rate_factor()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -81,14 +80,13 @@ class Trainer:
         if torch.isfinite(norm):
             self.optimizer.step()
         self.num_steps += 1
-        self.elapsed_s += time.monotonic() - started
-        self.progress = self.progress_now()
         return {name: value.item() for name, value in losses.items()} | {"rate": rate, "norm": norm.item()}
 
-    def progress_now(self) -> float:
-        """How much of the run is over, 0 to 1, in steps or, where a time is set, by the clock."""
+    def count(self, elapsed_s: float) -> None:
+        """Note the time a step took, and how much of the run is over: in steps or, where a time is set, by the clock."""
+        self.elapsed_s += elapsed_s
         limit_s = 60 * self.config.max_minutes if self.config.max_minutes else math.inf
-        return min(1.0, max(self.num_steps / self.config.num_steps, self.elapsed_s / limit_s))
+        self.progress = min(1.0, max(self.num_steps / self.config.num_steps, self.elapsed_s / limit_s))
 
     def rate_factor(self) -> float:
         warm = min(1.0, (self.num_steps + 1) / self.config.num_warmup)
@@ -118,9 +116,11 @@ def train_decoder(
         trainer.resume()
     with tqdm(total=100, desc="fusion decoder", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
         while trainer.progress < 1.0:
+            started = time.monotonic()
             if on_progress is not None:
                 on_progress(trainer.progress)
             losses = trainer.step(next_batch(examples, config))
+            trainer.count(time.monotonic() - started)
             bar.n = round(100 * trainer.progress, 1)
             bar.set_postfix(step=trainer.num_steps, loss=f"{losses['loss']:.3f}")
             after_step(trainer, losses, validation)

@@ -1,0 +1,203 @@
+"""The stream of examples the fusion decoder learns to read from: a new small world for every question."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from atlas.entity import Entity, listed
+from atlas.invented import distractions, invent_country, invent_generic, invent_thing
+from atlas.layouts import write_text
+from atlas.questions_seen import Wording, Wordings
+from atlas.wording import fill, load_schema
+from mmrag.training.data import UNKNOWN, Asked, Example, Page, RetrievalSimulator, drop_modality
+
+KINDS_OF_QUESTION = {
+    "country named": 26, "country shown": 24, "country both": 5, "thing named": 5, "thing shown": 6,
+    "generic named": 8, "generic shown": 3, "name shown": 8, "picture alone": 4, "caption": 8, "classify": 7, "classify given": 3,
+}
+GOLD_MISSING_SHARE = 0.1
+NO_PASSAGES_SHARE = 0.015
+MODALITY_DROPOUT = 0.1
+STAGES = [(0.06, 1, 0.35), (0.14, 2, 0.5), (0.3, 4, 0.75), (1.01, 8, 1.0)]
+"""Until this share of the run: at most so many passages, telling at most this share of their facts."""
+
+
+@dataclass(slots=True)
+class Question:
+    """What is asked, before the picture and the evidence: about which attribute of the gold entity, in which words."""
+
+    kind: str
+    entity: Entity
+    text: str | None
+    embedding: np.ndarray | None
+    target: str
+    named: bool
+    shown: bool
+    task: str = "answer"
+    labels: list[str] | None = None
+    attribute: str = ""
+
+
+class ReadingExamples(Iterator[Example]):
+    """Examples without end; set `progress` (0 to 1) to make them harder."""
+
+    def __init__(self, seed: int, wordings: Wordings, progress: float = 0.0):
+        self.rng, self.progress, self.wordings = random.Random(seed), progress, wordings
+        self.simulator = RetrievalSimulator(np.random.default_rng(seed))
+        self.schema = load_schema()
+
+    def __next__(self) -> Example:
+        kind = self.rng.choices(list(KINDS_OF_QUESTION), list(KINDS_OF_QUESTION.values()))[0]
+        return self.example(kind)
+
+    def example(self, kind: str) -> Example:
+        max_passages, told = next((most, share) for until, most, share in STAGES if self.progress < until)
+        question = self.question(kind, told)
+        distractors = self.distractors(question, self.num_passages(max_passages) - 1, told)
+        pages = [self.page(question.entity, question.attribute, told), *distractors]
+        gold = 0
+        if self.rng.random() < GOLD_MISSING_SHARE:
+            gold, pages = -1, pages[1:] or [self.page(self.entity(question.entity.kind), "", told)]
+        if self.rng.random() < NO_PASSAGES_SHARE:
+            gold, pages = -1, []
+        return self.with_evidence(question, pages, gold)
+
+    def with_evidence(self, question: Question, pages: list[Page], gold: int) -> Example:
+        asked = Asked(question.text, question.embedding, question.named, question.shown, question.task, question.labels or [])
+        request, gold = self.simulator.request(asked, pages, gold)
+        drop_modality(request, self.simulator.rng, MODALITY_DROPOUT)
+        found = gold >= 0 or question.task == "classify"
+        return Example(request, question.target if found else UNKNOWN, gold, question.kind if gold >= 0 else "unknown")
+
+    def num_passages(self, most: int) -> int:
+        if most < 8:
+            return self.rng.randint(1, most)
+        return self.rng.choices(range(1, 9), [6, 8, 14, 16, 40, 7, 5, 4])[0]
+
+    def question(self, kind: str, told: float) -> Question:
+        """A question about a new entity; the attribute asked about is among those its page will tell."""
+        subject, _, way = kind.partition(" ")
+        if subject == "generic":
+            return self.generic_question(kind, way)
+        if subject in ("country", "thing"):
+            return self.attribute_question(kind, self.entity("country" if subject == "country" else "emoji"), way)
+        entity = self.entity(self.rng.choice(["country", "emoji"]))
+        if subject == "classify":
+            return self.classify_question(kind, entity)
+        wording = None
+        if kind == "caption" and self.rng.random() < 0.7:
+            wording = self.wordings.choose(self.rng, "captions")
+        elif kind == "name shown":
+            wording = self.wordings.choose(self.rng, entity.kind, "name", "shown")
+        text, embedding = self.worded(wording, entity)
+        task = "caption" if kind == "caption" else "answer"
+        return Question(kind, entity, text, embedding, entity.title, False, True, task, attribute="name")
+
+    def attribute_question(self, kind: str, entity: Entity, way: str) -> Question:
+        attribute = self.rng.choice([a for a in entity.values if a != "name"])
+        shown = way in ("shown", "both")
+        named = way in ("named", "both")
+        wording = self.wordings.choose(self.rng, entity.kind, attribute, "named" if named else "shown")
+        text, embedding = self.worded(wording, entity)
+        return Question(kind, entity, text, embedding, entity.values[attribute], named, shown, attribute=attribute)
+
+    def generic_question(self, kind: str, way: str) -> Question:
+        """About a page of any subject: its attribute is renamed to the one that the wording asks about."""
+        wording, entity = self.wordings.choose(self.rng, "generic", way), self.entity("generic")
+        asked = self.rng.choice([attribute for attribute in entity.values if attribute != "name"])
+        values = {wording.attribute if key == asked else key: value for key, value in entity.values.items()}
+        entity = replace(entity, values=values)
+        text, embedding = self.worded(wording, entity)
+        target = values[wording.attribute]
+        return Question(kind, entity, text, embedding, target, way == "named", way == "shown", attribute=wording.attribute)
+
+    def classify_question(self, kind: str, entity: Entity) -> Question:
+        attribute = "continent" if entity.kind == "country" else "category"
+        value = entity.values.get(attribute) or self.rng.choice(self.schema["classify"][attribute])
+        entity = replace(entity, values=entity.values | {attribute: value})
+        way = self.rng.choice(["shown", "named", "alone"])
+        wording = self.wordings.choose(self.rng, entity.kind, attribute, way) if way != "alone" else None
+        text, embedding = self.worded(wording, entity)
+        target, labels = value, None
+        if kind == "classify given":
+            labels = self.rng.sample(self.schema["classify"][attribute], 4)
+            labels = [*{target, *labels}]
+            self.rng.shuffle(labels)
+        return Question(
+            kind, entity, text, embedding, target, way == "named", way != "named", "classify", labels, attribute
+        )
+
+    def worded(self, wording: Wording | None, entity: Entity) -> tuple[str | None, np.ndarray | None]:
+        if wording is None:
+            return None, None
+        text = as_typed(self.rng, fill(wording.template, entity.name))
+        return text, self.rng.choice(wording.embeddings).astype(np.float32)
+
+    def entity(self, kind: str) -> Entity:
+        if kind == "generic":
+            generic = invent_generic(self.rng)
+            return Entity("", kind, generic.title, generic.title, {"name": generic.title} | generic.values)
+        return invent_country(self.rng) if kind == "country" else invent_thing(self.rng)
+
+    def page(self, entity: Entity, attribute: str, told: float) -> Page:
+        """A page that tells a share of the entity's facts, `attribute` among them."""
+        kept = {a: v for a, v in entity.values.items() if a in (attribute, "name") or self.rng.random() < told * 0.7}
+        if told == 1.0 and self.rng.random() < 0.5:
+            kept = entity.values
+        text = write_text(self.rng, entity.kind, entity.name, kept)
+        if self.rng.random() < 0.2 * told:
+            text = " ".join([text, *distractions(self.rng, entity.name)])
+        return Page(entity.title, text, entity.labels, self.rng.random() < 0.93)
+
+    def distractors(self, question: Question, num: int, told: float) -> list[Page]:
+        return [self.page(self.distractor(question), question.attribute, told) for _ in range(num)]
+
+    def distractor(self, question: Question) -> Entity:
+        """Mostly of the same kind; some mention the entity asked about, some have nearly its name."""
+        gold, rng = question.entity, self.rng
+        same = rng.random() < 0.8
+        entity = self.entity(gold.kind if same else rng.choice(["country", "emoji", "generic"]))
+        if entity.kind != "country" or gold.kind != "country":
+            return entity
+        if rng.random() < 0.3:
+            others = [gold.name, *(invent_country(rng).name for _ in range(rng.randint(0, 3)))]
+            return replace(entity, values=entity.values | {"neighbours": listed(rng.sample(others, len(others)))})
+        if rng.random() < 0.1:
+            return renamed(entity, alike(rng, gold.title))
+        return entity
+
+
+def renamed(entity: Entity, title: str) -> Entity:
+    return replace(entity, title=title, name=title, values=entity.values | {"name": title})
+
+
+def alike(rng: random.Random, title: str) -> str:
+    """A name easily taken for another: "South Kora" for "Kora"."""
+    return rng.choice([
+        f"North {title}", f"South {title}", f"New {title}", f"{title} Islands", f"Saint {title}",
+        f"{title} and {title[::-1].lower().capitalize()}", title[:-1] + rng.choice("aeiounr"),
+    ])
+
+
+def as_typed(rng: random.Random, text: str) -> str:
+    """As people type: without capitals, without a full stop, with a straight apostrophe, with a word of politeness."""
+    if rng.random() < 0.5:
+        text = text.replace("’", "'")
+    if rng.random() < 0.12:
+        text = text.lower()
+    if rng.random() < 0.12:
+        text = text.rstrip(".?!")
+    if rng.random() < 0.05:
+        text = rng.choice(["please: ", "hey, ", "hi! ", "quick question: ", "So, ", "ok, "]) + text
+    return text
+
+
+def sample_texts(rng: random.Random, num: int) -> Iterator[str]:
+    """Texts of invented pages, for the tokenizer."""
+    for _ in range(num):
+        generic = invent_generic(rng)
+        yield f" {generic.title} {generic.text}"
+        for entity in (invent_country(rng), invent_thing(rng)):
+            yield f" {entity.title} {write_text(rng, entity.kind, entity.name, entity.values)}"

@@ -1,0 +1,153 @@
+"""FusionDecoder: batches, streams, missing evidence, labels, attribution, checkpoints."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from decoder.small import GRID, passage, request, small_decoder, vector
+
+from mmrag.decoder import FusionDecoder
+from mmrag.errors import ConfigurationError, InvalidRequest
+
+
+@pytest.fixture(params=["dual_stream dot", "dual_stream scaled_dot", "cross_modal dot", "cross_modal scaled_dot"])
+def decoder(request) -> FusionDecoder:
+    fusion, scores = request.param.split()
+    return small_decoder(fusion=fusion, scores=scores)
+
+
+def mixed_requests():
+    alone = request("what?", 0, image_embedding=None, image_grid=None)
+    picture = request(None, 5, text_embedding=None, max_new_tokens=5)
+    return [request(), alone, picture, request("a much longer question about the capital of it all", 1, task="caption")]
+
+
+def test_a_batch_equals_one_at_a_time(decoder):
+    together = decoder.decode(mixed_requests())
+    assert [answer.text for answer in together] == [decoder.decode([one])[0].text for one in mixed_requests()]
+    assert len({answer.text for answer in together}) > 1
+
+
+def test_the_stream_adds_up_to_the_answer(decoder):
+    *pieces, last = decoder.stream(request())
+    assert "".join(pieces) == last.text == decoder.decode([request()])[0].text
+
+
+def test_length_ends_an_answer(decoder):
+    answer = decoder.decode([request(max_new_tokens=3)])[0]
+    assert answer.num_tokens <= 3
+    assert answer.finish_reason == "length" or answer.num_tokens < 3
+
+
+def test_evidence_matters_and_missing_evidence_is_masked(decoder):
+    def score(asked):
+        batch = decoder.inputs.build([asked])
+        with torch.inference_mode():
+            state = decoder.model.begin(decoder.model.encode(batch), batch)
+            return decoder.model.next_token(torch.zeros(1, 1, dtype=torch.long), state)[0]
+
+    full = score(request())
+    assert not torch.allclose(full, score(request(image_grid=None)))
+    assert not torch.allclose(full, score(request(image_embedding=vector(99))))
+    assert not torch.allclose(full, score(request(text_embedding=None)))
+    zeros = np.zeros(GRID, np.float16)
+    assert not torch.allclose(score(request(image_grid=zeros)), score(request(image_grid=None)))
+
+
+def test_similarities_reach_the_model(decoder):
+    changed = request()
+    changed.passages[1].similarities["bm25"] = 1.0
+    assert decoder.inputs.build([changed]).chunks[0].features.ne(decoder.inputs.build([request()]).chunks[0].features).any()
+
+
+def test_given_labels_share_all_probability(decoder):
+    asked = request(task="classify", labels=["fruit", "vehicle", "Zürich"])
+    answer = decoder.decode([asked, request(task="classify")])[0]
+    assert {label.label for label in answer.labels} == {"fruit", "vehicle", "Zürich"}
+    assert sum(label.score for label in answer.labels) == pytest.approx(1, abs=1e-5)
+    assert answer.text == answer.labels[0].label
+    assert answer.labels == sorted(answer.labels, key=lambda label: -label.score)
+
+
+def test_trained_labels_without_given_ones():
+    answer = small_decoder().decode([request(task="classify")])[0]
+    assert {label.label for label in answer.labels} == {"Asia", "Europe"}
+    with pytest.raises(InvalidRequest, match="labels"):
+        small_decoder(labels=[]).decode([request(task="classify")])
+
+
+def test_attribution_only_when_asked_for(decoder):
+    plain, explained = decoder.decode([request(), request(explain=True)])
+    assert plain.attribution is None
+    assert plain.text == explained.text
+    shares = explained.attribution.passages
+    assert list(shares) == ["p0#0", "p1#0", "p2#0"]
+    assert 0 <= sum(shares.values()) <= 1.001
+    assert len(explained.attribution.tokens) == explained.num_tokens
+    assert len(explained.attribution.regions) == explained.num_tokens
+    assert sum(explained.attribution.regions[0]) == pytest.approx(1, abs=0.01)
+
+
+def test_attributed_words_lie_in_the_passage():
+    decoder = small_decoder()
+    with torch.no_grad():
+        decoder.model.pointer.share.bias.fill_(20.0)  # copy only
+    answer = decoder.decode([request(explain=True)])[0]
+    assert sum(answer.attribution.passages.values()) == pytest.approx(1, abs=0.01)
+    fields = {p.id: {"title": p.title, "text": p.text} for p in request().passages}
+    for token in answer.attribution.tokens:
+        best = max(token["passages"], key=token["passages"].get)
+        word = token["words"][0]
+        copied = fields[best][word["field"]].encode()
+        assert token["token"].strip().encode() in copied or "\ufffd" in token["token"]
+        assert fields[best][word["field"]][word["start"] : word["end"]].strip() in (token["token"].strip(), "á")
+
+
+def test_passages_are_independent_so_order_matters_little_to_the_encoder():
+    decoder = small_decoder()
+    alone = decoder.inputs.build([request(num_passages=1)])
+    several = decoder.inputs.build([request(num_passages=1), request(num_passages=5)])
+    with torch.inference_mode():
+        first, second = decoder.model.encode(alone), decoder.model.encode(several)
+    length = int(alone.source_mask.sum())
+    torch.testing.assert_close(first.text[0, :length], second.text[0, :length], rtol=1e-4, atol=1e-5)
+
+
+def test_closed_gates_leave_the_plain_model_unchanged():
+    decoder = small_decoder(convolution_width=0)
+    for name, parameter in decoder.model.named_parameters():
+        if name.endswith("gate"):
+            parameter.zero_()
+    plain = FusionDecoder(deepcopy(decoder.model), decoder.tokenizer)
+    asked = request()
+    bare = [replace(p, similarities={}, text_embedding=None, image_embedding=None) for p in asked.passages]
+    stripped = replace(asked, text_embedding=None, image_embedding=None, image_grid=None, passages=bare)
+    assert decoder.decode([asked])[0].text == plain.decode([stripped])[0].text
+
+
+@pytest.mark.parametrize("fusion", ["dual_stream", "cross_modal"])
+def test_a_saved_decoder_answers_the_same(fusion, tmp_path):
+    decoder = small_decoder(fusion=fusion)
+    decoder.model.half().float()
+    decoder.save(tmp_path)
+    loaded = FusionDecoder.load(str(tmp_path))
+    assert [a.text for a in loaded.decode(mixed_requests())] == [a.text for a in decoder.decode(mixed_requests())]
+    assert loaded.fingerprint == decoder.fingerprint != ""
+
+
+def test_long_passages_are_cut():
+    decoder = small_decoder()
+    decoder.inputs.max_passage_tokens = 40
+    asked = request(num_passages=0)
+    asked.passages = [passage("long", "word " * 500, 1)]
+    assert decoder.inputs.build([asked]).source_ids.shape[1] == 40
+    assert decoder.decode([asked])[0].num_tokens <= 12
+
+
+def test_clear_errors_for_what_cannot_be_used(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"config\.json"):
+        FusionDecoder.load(str(tmp_path))
+    with pytest.raises(ConfigurationError, match="16"):
+        small_decoder().decode([request(text_embedding=np.ones(5, np.float32))])
