@@ -37,6 +37,11 @@ class WordNetNouns:
         offset = self._offsets[noun][0]
         return int(self._data[offset + 9 : offset + 11])
 
+    def is_name(self, noun: str) -> bool:
+        """Whether the most frequent sense is written with a capital: Monday, Hawaii."""
+        offset = self._offsets[noun][0]
+        return noun.capitalize() in self._data[offset : offset + 200].decode("latin-1").split("|")[0].split()
+
 
 def _without_examples(gloss: str) -> str:
     definition = re.split(r'; *"|"', gloss)[0]

@@ -16,6 +16,7 @@ UNFIT = re.compile(
 def write_words(path: Path, wordnet: WordNetNouns) -> None:
     """Word lists by use: names of attributes, kinds of things, people, materials, any nouns, adjectives, verbs."""
     uses = {part: _common(wordnet.folder / f"index.{part}") for part in ("noun", "adj", "verb")}
+    uses["noun"] = [noun for noun in uses["noun"] if not wordnet.is_name(noun)]
     lists: dict[str, list[str]] = {use: [] for use in FIRST_TOPICS}
     for noun in uses["noun"]:
         for use, topics in FIRST_TOPICS.items():
