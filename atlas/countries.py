@@ -111,9 +111,9 @@ def _neighbours(records: dict, codes: list[str]) -> dict[str, list[str]]:
 def _regions(path: Path) -> dict[str, tuple[str, str]]:
     """Code -> (continent, region), as the United Nations group them."""
     found = {"AQ": ("Antarctica", "")}
-    groups = ElementTree.parse(path).getroot().find("territoryContainment")
+    groups = ElementTree.parse(path).getroot().iterfind("territoryContainment/group")
     contains = {
-        group.get("type"): group.get("contains").split()
+        group.attrib["type"]: group.attrib["contains"].split()
         for group in groups
         if not group.get("status") and not group.get("grouping")
     }

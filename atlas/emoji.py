@@ -75,8 +75,8 @@ def read_annotations(cldr: Path) -> dict[str, list[str]]:
         root = ElementTree.parse(cldr / folder / "en.xml").getroot()
         for annotation in root.iter("annotation"):
             if annotation.get("type") is None:
-                key = annotation.get("cp").replace(chr(SELECTOR), "")
-                found[key] = [_plain(word) for word in annotation.text.split(" | ")]
+                key = annotation.attrib["cp"].replace(chr(SELECTOR), "")
+                found[key] = [_plain(word) for word in (annotation.text or "").split(" | ")]
     return found
 
 

@@ -38,7 +38,8 @@ def _palette(rng: random.Random) -> list[Colour]:
     """Five colours of which the first four differ clearly."""
     found: list[Colour] = []
     while len(found) < 5:
-        colour = tuple(min(255, max(0, part + rng.randint(-JITTER, JITTER))) for part in rng.choice(COLOURS))
+        red, green, blue = (part + rng.randint(-JITTER, JITTER) for part in rng.choice(COLOURS))
+        colour = (min(255, max(0, red)), min(255, max(0, green)), min(255, max(0, blue)))
         if all(sum(abs(a - b) for a, b in zip(colour, other, strict=True)) > 120 for other in found):
             found.append(colour)
     return found

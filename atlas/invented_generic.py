@@ -50,7 +50,7 @@ def write_generic(rng: random.Random, name: str, values: dict[str, str]) -> str:
         joint = rng.choice([". ", "\n", "; ", ", "])
         lines = [schema["sheet"].format(attribute=key.capitalize(), value=values[key]) for key in attributes]
         return joint.join([name, *lines] if rng.random() < 0.7 else lines)
-    sentences = []
+    sentences: list[str] = []
     for key in attributes:
         template = rng.choice(schema["facts"])
         if not sentences and "{name" not in template:

@@ -47,7 +47,7 @@ def _join_two(
     places = sorted(units.index(attribute) for attribute in joined if attribute in units)
     if not places or len(places) < len(joined) or (places[0] == 0 and "{name" not in wording):
         return
-    sentences[places[0]] = fill(wording, name, **values)
+    sentences[places[0]] = fill(wording, name, many=False, **values)
     for place in reversed(places[1:]):
         del sentences[place]
 

@@ -42,7 +42,7 @@ def _cropped(png: bytes) -> np.ndarray:
     image = image.crop(image.getchannel("A").getbbox())
     grey = Image.new("RGBA", image.size, (128, 128, 128, 255))
     grey.alpha_composite(image)
-    return np.asarray(grey.convert("RGB").resize((SIDE, SIDE), Image.BOX), np.float32)
+    return np.asarray(grey.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
 
 
 def _unwaved(png: bytes) -> np.ndarray:
@@ -53,9 +53,9 @@ def _unwaved(png: bytes) -> np.ndarray:
     for x in np.flatnonzero(opaque.any(axis=0)):
         y = np.flatnonzero(opaque[:, x])
         column = Image.fromarray(np.ascontiguousarray(pixels[y[0] : y[-1] + 1, x : x + 1, :3]))
-        columns.append(np.asarray(column.resize((1, SIDE), Image.BOX))[:, 0])
+        columns.append(np.asarray(column.resize((1, SIDE), Image.Resampling.BOX))[:, 0])
     flat = Image.fromarray(np.stack(columns, axis=1))
-    return np.asarray(flat.resize((SIDE, SIDE), Image.BOX), np.float32)
+    return np.asarray(flat.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
 
 
 def _distances(pictures: np.ndarray) -> np.ndarray:
