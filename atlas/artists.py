@@ -28,7 +28,7 @@ from mmrag.encoders.pixels import square
 cache_dir = Path(__file__).parents[1] / ".cache" / "artists"
 heldout_dir = Path(__file__).parent / "heldout"
 picture_px = 80
-heldout_px = 96
+heldout_px = 72
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def write_heldout(wanted: set[str]) -> None:
                 if thing in wanted:
                     small = Image.fromarray(picture)
                     small.thumbnail((heldout_px, heldout_px), Image.Resampling.LANCZOS)
-                    small.quantize(128).save(folder / f"{thing}.png", optimize=True)
+                    small.save(folder / f"{thing}.png", optimize=True)
 
 
 def main() -> None:

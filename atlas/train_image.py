@@ -26,7 +26,7 @@ copy_distance = 0.005
 """Pictures nearer than this (mean difference of 16 x 16 thumbnails, 0..1) are copies of each other."""
 alike_distance = 0.03
 atlas_config = ContrastiveConfig(
-    num_steps=4200,
+    num_steps=3000,
     num_things=80,
     group_shares={"country": 0.28, "flag": 0.04},
 )
