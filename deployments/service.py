@@ -6,6 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +53,47 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 def start(run_directory: str, host: str, port: int, args: dict[str, Any], options: dict) -> None:
     """Bring everything up; returns when the service answers."""
     say("starting Ray")
-    import ray
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        num_cpus=LOGICAL_CPUS,
-        _temp_dir=run_directory,
-        _node_ip_address="127.0.0.1",
-    )
+    start_ray(run_directory)
     say("starting Ray Serve" if "MMRAG_HAPROXY" in os.environ else "starting Ray Serve (no haproxy here: slower proxy)")
-    serve.start(http_options={"host": host, "port": port})
+    # The proxies take seconds to start: the components start beside them.
+    proxies = ThreadPoolExecutor(1).submit(serve.start, http_options={"host": host, "port": port})
+    wait_for_controller(proxies)
     deploy(args, options)
+    proxies.result()
     wait_until_ready(host, port)
+
+
+def start_ray(run_directory: str) -> None:
+    """A Ray of our own. It gives up after 30 s, so on a busy machine we ask more than once."""
+    import ray
+
+    for num_tries_left in (2, 1, 0):
+        try:
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                num_cpus=LOGICAL_CPUS,
+                _temp_dir=run_directory,
+                _node_ip_address="127.0.0.1",
+            )
+            return
+        except Exception as error:
+            if num_tries_left == 0 or "timed out" not in str(error):
+                raise
+            say("Ray is slow to start on this busy machine: trying again")
+            ray.shutdown()
+
+
+def wait_for_controller(starting: Future) -> None:
+    """Wait until Serve's controller exists; deploying before that would make another, with other options."""
+    from ray.util import list_named_actors
+
+    while not starting.done() and not any("CONTROLLER" in actor["name"] for actor in list_named_actors(True)):
+        time.sleep(0.05)
 
 
 def deploy(args: dict[str, Any], options: dict) -> None:
@@ -125,7 +151,9 @@ def stop() -> None:
 
     if ray.is_initialized():
         # What Ray says while it goes down is of no use to anybody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, sys.stdout.fileno())
+        os.dup2(silence, sys.stderr.fileno())
         serve.shutdown()
         ray.shutdown()
 
