@@ -20,7 +20,9 @@ KEYS = {
     "keywords": ["Keywords", "Tags", "Associated words", "keywords"],
     "category": ["Category", "Group", "category", "Kind"],
 }
-LINES = ["{key}: {value}", "- {key}: {value}", "* {key} - {value}", "{key} = {value}", "{key}\t{value}", "• {key}: {value}"]
+LINES = [
+    "{key}: {value}", "- {key}: {value}", "* {key} - {value}", "{key} = {value}", "{key}\t{value}", "• {key}: {value}",
+]  # fmt: skip
 
 
 def write_text(rng: random.Random, kind: str, name: str, values: dict[str, str]) -> str:

@@ -15,8 +15,9 @@ from mmrag.training.data import UNKNOWN, Asked, Example, Page, RetrievalSimulato
 
 KINDS_OF_QUESTION = {
     "country named": 26, "country shown": 24, "country both": 5, "thing named": 5, "thing shown": 6,
-    "generic named": 8, "generic shown": 3, "name shown": 8, "picture alone": 4, "caption": 8, "classify": 7, "classify given": 3,
-}
+    "generic named": 8, "generic shown": 3, "name shown": 8, "picture alone": 4, "caption": 8,
+    "classify": 7, "classify given": 3,
+}  # fmt: skip
 GOLD_MISSING_SHARE = 0.1
 NO_PASSAGES_SHARE = 0.015
 MODALITY_DROPOUT = 0.1
@@ -65,7 +66,9 @@ class ReadingExamples(Iterator[Example]):
         return self.with_evidence(question, pages, gold)
 
     def with_evidence(self, question: Question, pages: list[Page], gold: int) -> Example:
-        asked = Asked(question.text, question.embedding, question.named, question.shown, question.task, question.labels or [])
+        asked = Asked(
+            question.text, question.embedding, question.named, question.shown, question.task, question.labels or []
+        )
         request, gold = self.simulator.request(asked, pages, gold)
         drop_modality(request, self.simulator.rng, MODALITY_DROPOUT)
         found = gold >= 0 or question.task == "classify"
@@ -111,7 +114,8 @@ class ReadingExamples(Iterator[Example]):
         entity = replace(entity, values=values)
         text, embedding = self.worded(wording, entity)
         target = values[wording.attribute]
-        return Question(kind, entity, text, embedding, target, way == "named", way == "shown", attribute=wording.attribute)
+        named = way == "named"
+        return Question(kind, entity, text, embedding, target, named, not named, attribute=wording.attribute)
 
     def classify_question(self, kind: str, entity: Entity) -> Question:
         attribute = "continent" if entity.kind == "country" else "category"

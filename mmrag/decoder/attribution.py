@@ -39,10 +39,10 @@ def attribute(trace: Trace, request: DecodeRequest, batch: Batch, row: int, toke
     ids = [passage.id for passage in request.passages]
     tokens = [
         token_attribution(tokenizer.decode([token]), shares, copied, batch, row, request)
-        for token, shares, copied in zip(trace.tokens, per_token, trace.copied)
+        for token, shares, copied in zip(trace.tokens, per_token, trace.copied, strict=True)
     ]
     regions = [np.round(region, 4).tolist() for region in trace.regions] if trace.regions else None
-    return Attribution(dict(zip(ids, total.round(4).tolist())), tokens, regions)
+    return Attribution(dict(zip(ids, total.round(4).tolist(), strict=True)), tokens, regions)
 
 
 def passage_shares(copied: np.ndarray, passage_of: np.ndarray, num_passages: int) -> np.ndarray:
@@ -50,20 +50,21 @@ def passage_shares(copied: np.ndarray, passage_of: np.ndarray, num_passages: int
 
 
 def token_attribution(token: str, shares: np.ndarray, copied: np.ndarray, batch: Batch, row: int, request) -> dict:
-    named = {p.id: round(float(share), 4) for p, share in zip(request.passages, shares) if share >= MIN_SHARE}
+    pairs = zip(request.passages, shares, strict=True)
+    named = {passage.id: round(float(share), 4) for passage, share in pairs if share >= MIN_SHARE}
     best = int(shares.argmax()) if len(shares) else -1
     words = words_in(copied, batch, row, best) if best >= 0 and shares[best] >= MIN_SHARE else []
     return {"token": token, "passages": named, "words": words}
 
 
 def words_in(copied: np.ndarray, batch: Batch, row: int, passage: int) -> list[dict]:
-    """The words of one passage that gave most: {"field", "start", "end", "share"}, characters of the passage's field."""
+    """The words of one passage that gave most: {"field", "start", "end", "share"}, in characters of the field."""
     prompt = batch.prompts[row][passage]
     start = sum(len(earlier.ids) for earlier in batch.prompts[row][:passage])
     shares = copied[start + prompt.copy_start : start + len(prompt.ids) - 1]
     places = [
         {"field": place[0], "start": place[1], "end": place[2], "share": round(float(share), 4)}
-        for place, share in zip(places_of(prompt), shares)
+        for place, share in zip(places_of(prompt), shares, strict=False)  # a long passage was cut
         if place and share >= MIN_SHARE
     ]
     return sorted(places, key=lambda place: -place["share"])[:MAX_WORDS]
@@ -71,7 +72,7 @@ def words_in(copied: np.ndarray, batch: Batch, row: int, passage: int) -> list[d
 
 def places_of(prompt: Prompt) -> list[tuple[str, int, int] | None]:
     """For each copyable position the field and the characters it stands for; None for a marker."""
-    title = fields_of("title", prompt.title) + [None] if prompt.title is not None else []
+    title = [*fields_of("title", prompt.title), None] if prompt.title is not None else []
     return title + fields_of("text", prompt.text, leading_space=prompt.title is not None)
 
 

@@ -60,7 +60,8 @@ def download(model: str) -> Path:
         from huggingface_hub import snapshot_download
         return Path(snapshot_download(model, allow_patterns=["config.json", WEIGHTS, TOKENIZER]))
     except Exception as error:
-        raise ConfigurationError(f"decoder model {model!r} is no directory here and cannot be fetched: {error}") from error
+        reason = f"is no directory here and cannot be fetched: {error}"
+        raise ConfigurationError(f"decoder model {model!r} {reason}") from error
 
 
 def load_checkpoint(directory: Path, device: str = "cpu") -> tuple[FusionModel, Tokenizer]:
@@ -73,9 +74,10 @@ def load_checkpoint(directory: Path, device: str = "cpu") -> tuple[FusionModel, 
     is_large = (directory / WEIGHTS).stat().st_size > 500e6
     with torch.device("meta" if is_large else device):
         model = FusionModel(config)
-    missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
+    missing, unexpected = model.load_state_dict(weights, strict=True, assign=True)
     if missing or unexpected:
-        raise ConfigurationError(f"{directory} does not fit its config: missing {missing[:3]}, unexpected {unexpected[:3]}")
+        differences = f"missing {missing[:3]}, unexpected {unexpected[:3]}"
+        raise ConfigurationError(f"the weights in {directory} do not fit its config.json: {differences}")
     return model.requires_grad_(False).eval(), Tokenizer.from_file(str(directory / TOKENIZER))
 
 
@@ -83,8 +85,8 @@ def save_checkpoint(directory: Path, model: FusionModel, tokenizer: Tokenizer) -
     """Write the model in half precision with its tokenizer."""
     directory.mkdir(parents=True, exist_ok=True)
     model.config.save(directory)
-    weights = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, directory / WEIGHTS)
+    weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, directory / WEIGHTS)
     tokenizer.save(str(directory / TOKENIZER))
 
 

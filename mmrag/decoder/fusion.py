@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 
 from mmrag.decoder.attribution import attribute
-from mmrag.decoder.checkpoint import fingerprint, find_checkpoint, load_checkpoint, save_checkpoint
+from mmrag.decoder.checkpoint import find_checkpoint, fingerprint, load_checkpoint, save_checkpoint
 from mmrag.decoder.generate import Generated, generate, score_labels
 from mmrag.decoder.inputs import Batch, InputBuilder
 from mmrag.decoder.model import FusionModel
@@ -48,7 +48,7 @@ class FusionDecoder:
         writing = [i for i, request in enumerate(requests) if request.task != "classify"]
         for run, indices in ((self.write, writing), (self.classify, sorted(set(range(len(requests))) - set(writing)))):
             if indices:
-                answers |= zip(indices, run([requests[i] for i in indices]))
+                answers |= zip(indices, run([requests[i] for i in indices]), strict=True)
         return [answers[i] for i in range(len(requests))]
 
     def stream(self, request: DecodeRequest) -> Iterator[str | Decoded]:
@@ -72,16 +72,17 @@ class FusionDecoder:
 
     def write(self, requests: list[DecodeRequest]) -> list[Decoded]:
         batch = self.inputs.build(requests).to(self.device)
-        written: list[Generated] = []
-        for written in generate(self.model, batch, requests):
-            pass
-        return [self.decoded(sequence, request, batch, i) for i, (sequence, request) in enumerate(zip(written, requests))]
+        *_, written = generate(self.model, batch, requests)
+        pairs = enumerate(zip(written, requests, strict=True))
+        return [self.decoded(sequence, request, batch, row) for row, (sequence, request) in pairs]
 
     def text(self, sequence: Generated) -> str:
         return self.tokenizer.decode(sequence.tokens, skip_special_tokens=True).strip()
 
     def decoded(self, sequence: Generated, request: DecodeRequest, batch: Batch, row: int) -> Decoded:
-        explained = attribute(sequence.trace, request, batch, row, self.tokenizer) if sequence.trace is not None else None
+        explained = None
+        if sequence.trace is not None:
+            explained = attribute(sequence.trace, request, batch, row, self.tokenizer)
         return Decoded(self.text(sequence), None, explained, len(sequence.tokens), sequence.finish_reason)
 
     def classify(self, requests: list[DecodeRequest]) -> list[Decoded]:
@@ -92,7 +93,7 @@ class FusionDecoder:
             raise InvalidRequest("this model was trained on no labels: name the labels to choose among", "labels")
         batch = self.inputs.build(requests).to(self.device)
         scores = score_labels(self.model, batch, self.tokenizer, labels)
-        return [self.labelled(*pair) for pair in zip(labels, scores)]
+        return [self.labelled(*pair) for pair in zip(labels, scores, strict=True)]
 
     def labelled(self, labels: list[str], scores: list[float]) -> Decoded:
         ranked = sorted(map(LabelScore, labels, scores), key=lambda label: -label.score)

@@ -31,7 +31,7 @@ def generate(model: FusionModel, batch: Batch, requests: list[DecodeRequest]) ->
     while not all(sequence.finish_reason for sequence in written):
         probabilities, copying = model.next_token(ids, state)
         ids = probabilities.argmax(-1, keepdim=True)
-        for row, (sequence, request) in enumerate(zip(written, requests)):
+        for row, (sequence, request) in enumerate(zip(written, requests, strict=True)):
             if not sequence.finish_reason:
                 append(sequence, int(ids[row]), request, model.config.end_id)
                 if sequence.trace is not None and sequence.finish_reason != "stop":
@@ -54,7 +54,8 @@ def explain(
     trace.tokens.append(token)
     if copying is not None:
         attention, share = copying.attention[row, -1], copying.share[row, -1]
-        trace.copied.append(copied_from(token, float(probabilities[row, token]), attention, share, batch.source_ids[row]))
+        probability = float(probabilities[row, token])
+        trace.copied.append(copied_from(token, probability, attention, share, batch.source_ids[row]))
     if state.attention is not None and batch.grid_mask[row].any():
         num_regions = int(batch.grid_mask[row].sum())
         over_grid = state.attention[row, :, -1, -batch.grid.shape[1] :].mean(0)[:num_regions]
@@ -67,7 +68,8 @@ def score_labels(model: FusionModel, batch: Batch, tokenizer: Tokenizer, labels:
     The evidence is encoded once; the labels of all requests are scored in one teacher-forced pass.
     """
     rows = [row for row, of_request in enumerate(labels) for _ in of_request]
-    targets = [tokenizer.encode(" " + label, add_special_tokens=False).ids for of_request in labels for label in of_request]
+    every_label = [label for of_request in labels for label in of_request]
+    targets = [tokenizer.encode(" " + label, add_special_tokens=False).ids for label in every_label]
     config, length = model.config, 1 + max(map(len, targets))
     wanted = torch.full((len(rows), length), config.pad_id, device=batch.source_ids.device)
     for i, target in enumerate(targets):

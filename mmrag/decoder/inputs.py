@@ -152,7 +152,7 @@ class InputBuilder:
         ids = np.full((len(group), max(len(prompt.ids) for prompt in chosen)), self.config.pad_id)
         in_query = np.zeros(ids.shape, np.float32)
         query = np.zeros((len(group), self.config.text_dimension), np.float32)
-        for row, ((b, _), prompt) in enumerate(zip(group, chosen)):
+        for row, ((b, _), prompt) in enumerate(zip(group, chosen, strict=True)):
             ids[row, : len(prompt.ids)] = prompt.ids
             asked = set(prompt.ids[: prompt.copy_start])
             copied = prompt.ids[prompt.copy_start :]
@@ -161,7 +161,7 @@ class InputBuilder:
                 query[row] = requests[b].text_embedding
         lengths = np.array([len(prompt.ids) for prompt in chosen])
         mask = np.arange(ids.shape[1]) < lengths[:, None]
-        rows = np.stack([features[b][prompt.passage + 1] for (b, _), prompt in zip(group, chosen)])
+        rows = np.stack([features[b][prompt.passage + 1] for (b, _), prompt in zip(group, chosen, strict=True)])
         has_query = np.array([requests[b].text_embedding is not None for b, _ in group], np.float32)
         return Chunk(*map(torch.from_numpy, (ids, mask, rows, query, has_query, in_query)))
 
@@ -204,18 +204,17 @@ class InputBuilder:
 
 def like_lengths(owners: list, prompts: list[list[Prompt]]) -> list[list]:
     """Cut sequences sorted by length into groups that waste little on padding."""
-    groups, wasted = [], 0
+    groups: list[list] = []
+    wasted = last = 0
     for b, i in owners:
         length = len(prompts[b][i].ids)
-        if groups:
-            group = groups[-1]
-            wasted = wasted + (length - last) * len(group)
-            if wasted <= max(MAX_WASTED_TOKENS, 0.1 * length * len(group)) and length * len(group) < MAX_CHUNK_TOKENS:
-                group.append((b, i))
-                last = length
-                continue
-        groups.append([(b, i)])
-        wasted, last = 0, length
+        size = len(groups[-1]) if groups else 0
+        wasted += (length - last) * size
+        if not groups or wasted > max(MAX_WASTED_TOKENS, 0.1 * length * size) or length * size > MAX_CHUNK_TOKENS:
+            groups.append([])
+            wasted = 0
+        groups[-1].append((b, i))
+        last = length
     return groups
 
 

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, copied_probabilities, mix
 from mmrag.decoder.inputs import NUM_FEATURES, NUM_KINDS, Batch, Chunk
 from mmrag.decoder.layers import (
-    MASKED, Attention, CrossMemory, DecoderLayer, EncoderLayer, LayerCache, RelativePositionBias, RMSNorm,
+    MASKED,
+    Attention,
+    CrossMemory,
+    DecoderLayer,
+    EncoderLayer,
+    LayerCache,
+    RelativePositionBias,
+    RMSNorm,
 )
 from mmrag.decoder.settings import DecoderModelConfig
 
@@ -151,7 +158,7 @@ class FusionModel(nn.Module):
             future = torch.ones(length, past + length, dtype=torch.bool, device=ids.device).triu(past + 1)
             bias = bias.masked_fill(future, MASKED)
         x = self.embedding(ids)
-        for layer, text, image, cache in zip(self.decoder, state.text, state.image, state.caches):
+        for layer, text, image, cache in zip(self.decoder, state.text, state.image, state.caches, strict=True):
             x, state.attention = layer(x, bias, text, image, cache)
         state.num_written += length
         return self.decoder_norm(x)

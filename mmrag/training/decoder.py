@@ -51,7 +51,8 @@ class Trainer:
     def __init__(self, decoder: FusionDecoder, config: DecoderTrainingConfig, out_dir: Path):
         self.decoder, self.config, self.out_dir = decoder, config, out_dir
         self.model = decoder.model.requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config), lr=config.learning_rate, betas=(0.9, 0.98))
+        groups = parameter_groups(self.model, config)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
         self.num_steps, self.elapsed_s, self.progress = 0, 0.0, 0.0
         out_dir.mkdir(parents=True, exist_ok=True)
 
@@ -83,7 +84,7 @@ class Trainer:
         return {name: value.item() for name, value in losses.items()} | {"rate": rate, "norm": norm.item()}
 
     def count(self, elapsed_s: float) -> None:
-        """Note the time a step took, and how much of the run is over: in steps or, where a time is set, by the clock."""
+        """Note the time of a step, and how much of the run is over: in steps or, where a time is set, by the clock."""
         self.elapsed_s += elapsed_s
         limit_s = 60 * self.config.max_minutes if self.config.max_minutes else math.inf
         self.progress = min(1.0, max(self.num_steps / self.config.num_steps, self.elapsed_s / limit_s))
@@ -114,7 +115,7 @@ def train_decoder(
     trainer = Trainer(decoder, config, Path(out_dir))
     if resume:
         trainer.resume()
-    with tqdm(total=100, desc="fusion decoder", unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+    with tqdm(total=100, desc="fusion decoder", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
         while trainer.progress < 1.0:
             started = time.monotonic()
             if on_progress is not None:
@@ -179,7 +180,7 @@ def target_tensors(decoder: FusionDecoder, examples: list[Example], batch: Batch
 
 
 def target_ids(decoder: FusionDecoder, example: Example, batch: Batch, b: int) -> list[int]:
-    """The answer's tokens as they stand in the gold passage: "Lima" has other tokens after a space than after a quote."""
+    """The answer's tokens as they stand in the gold passage: a word has others after a space than after a quote."""
     spaced = decoder.tokenizer.encode(" " + example.target, add_special_tokens=False).ids
     if example.gold >= 0:
         source = batch.prompts[b][example.gold].ids
@@ -193,7 +194,9 @@ def contains(ids: list[int], part: list[int]) -> bool:
     return any(ids[i : i + len(part)] == part for i, token in enumerate(ids) if token == part[0])
 
 
-def alignment_loss(copying: Copying | None, wanted: Tensor, batch: Batch, examples: list[Example], end_id: int) -> Tensor:
+def alignment_loss(
+    copying: Copying | None, wanted: Tensor, batch: Batch, examples: list[Example], end_id: int
+) -> Tensor:
     """-log of the pointer's mass on tokens of the gold passage that equal the wanted one."""
     if copying is None:
         return torch.zeros((), device=wanted.device)
@@ -207,7 +210,10 @@ def alignment_loss(copying: Copying | None, wanted: Tensor, batch: Batch, exampl
 
 def label_loss(decoder: FusionDecoder, examples: list[Example], states: Tensor) -> Tensor:
     labels = decoder.model.config.labels
-    rows = [b for b, e in enumerate(examples) if e.request.task == "classify" and e.target in labels and not e.request.labels]
+    rows = [
+        b for b, example in enumerate(examples)
+        if example.request.task == "classify" and not example.request.labels and example.target in labels
+    ]
     if not rows:
         return torch.zeros((), device=states.device)
     wanted = torch.tensor([labels.index(examples[b].target) for b in rows], device=states.device)
@@ -226,7 +232,7 @@ def exact_match(decoder: FusionDecoder, examples: list[Example], max_batch: int 
     right: dict[str, list[bool]] = {}
     for start in range(0, len(examples), max_batch):
         part = examples[start : start + max_batch]
-        for example, decoded in zip(part, decoder.decode([example.request for example in part])):
+        for example, decoded in zip(part, decoder.decode([example.request for example in part]), strict=True):
             right.setdefault(example.group, []).append(decoded.text == example.target)
     return {group: round(sum(hits) / len(hits), 4) for group, hits in sorted(right.items())}
 
@@ -239,11 +245,12 @@ def draw_curve(out_dir: Path) -> None:
     entries = [json.loads(line) for line in (out_dir / "training.jsonl").read_text().splitlines()]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
     losses = [(entry["step"], entry["answer"]) for entry in entries if "answer" in entry]
-    left.plot(*zip(*losses), linewidth=0.8) if losses else None
+    left.plot(*zip(*losses, strict=True), linewidth=0.8) if losses else None
     left.set(xlabel="step", ylabel="loss of the answer", yscale="log")
     matches = [(entry["step"], entry["exact_match"]) for entry in entries if "exact_match" in entry]
     for group in sorted({group for _, match in matches for group in match}):
-        right.plot([step for step, m in matches if group in m], [m[group] for _, m in matches if group in m], label=group)
+        points = [(step, match[group]) for step, match in matches if group in match]
+        right.plot(*zip(*points, strict=True), label=group)
     right.set(xlabel="step", ylabel="exact match, made-up worlds", ylim=(0, 1))
     right.legend(fontsize=6) if matches else None
     figure.tight_layout()

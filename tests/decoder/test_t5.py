@@ -30,7 +30,8 @@ def checkpoint(request, tmp_path_factory):
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<pad>", "</s>", "<unk>"]
-    tokenizer.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet))
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(TEXTS, trainer)
     torch.manual_seed(len(request.param))
     config = T5Config(vocab_size=tokenizer.get_vocab_size(), d_ff=64, initializer_factor=1.0,
                       decoder_start_token_id=0, **SHAPES[request.param])

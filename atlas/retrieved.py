@@ -1,0 +1,160 @@
+"""Examples as the real retriever gives them: real questions and pictures, real similarities, made-up facts.
+
+What the retriever brings for a question about a country of the training side is noted once. At training time each
+document found keeps its name and its similarities, but tells invented facts: the model learns what the retriever's
+figures mean, and still has nothing to remember.
+"""
+
+import asyncio
+import pickle
+import random
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from atlas.entity import Entity
+from atlas.layouts import write_text
+from atlas.photograph_batch import photographs
+from atlas.questions import read_entities
+from atlas.questions_seen import train_templates
+from atlas.reading import ReadingExamples, as_typed
+from atlas.wording import fill
+from mmrag.knowledge.sources import read_documents
+from mmrag.local import TENANT, Local, config_of
+from mmrag.training.data import UNKNOWN, Example
+from mmrag.types import DecodeRequest, Document, Passage, SearchRequest
+
+ATLAS = Path(__file__).parent
+MAX_PASSAGES = 10
+KINDS = {"country named": 30, "country shown": 34, "country both": 4, "name shown": 6, "picture alone": 4,
+         "caption": 12, "classify": 10}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Noted:
+    """What the retriever brought for one question about the training side."""
+
+    kind: str
+    gold_id: str
+    attribute: str
+    request: DecodeRequest
+
+
+class RetrievedExamples(Iterator[Example]):
+    """Examples from what was noted, the facts made up anew each time; a share of them from invented worlds."""
+
+    def __init__(self, noted: list[Noted], invented: ReadingExamples, retrieved_share: float = 0.5):
+        self.noted, self.invented, self.retrieved_share = noted, invented, retrieved_share
+        self.rng = invented.rng
+        self.entities = {entity.id: entity for entity in read_entities(ATLAS, "train")}
+
+    def __next__(self) -> Example:
+        while self.rng.random() < self.retrieved_share:
+            example = self.example(self.rng.choice(self.noted))
+            if example is not None:
+                return example
+        return next(self.invented)
+
+    def example(self, noted: Noted) -> Example | None:
+        """None where the right document is not among the passages kept and the picture alone cannot tell."""
+        found = noted.request.passages[: self.num_passages()]
+        if self.rng.random() < 0.06:
+            found = [passage for passage in found if passage.document_id != noted.gold_id]
+        ids = [passage.document_id for passage in found]
+        gold = ids.index(noted.gold_id) if noted.gold_id in ids else -1
+        if gold < 0 and not noted.kind.endswith("named"):
+            return None
+        told = {id: self.retold(self.entities[id], noted.attribute) for id in [*ids, noted.gold_id]}
+        passages = [replace(p, text=self.text(told[p.document_id])) for p in found]
+        target = told[noted.gold_id].values[noted.attribute] if gold >= 0 else UNKNOWN
+        if gold < 0 and noted.request.task == "classify":
+            return None
+        request = replace(noted.request, passages=passages)
+        return Example(request, target, gold, f"retrieved {noted.kind}")
+
+    def num_passages(self) -> int:
+        return self.rng.choices([1, 2, 3, 4, 5, 6, 8, 10], [6, 4, 12, 8, 50, 6, 8, 6])[0]
+
+    def retold(self, entity: Entity, attribute: str) -> Entity:
+        """The entity with other facts: those of an invented one; its name stays."""
+        other = self.invented.entity(entity.kind)
+        while attribute != "name" and attribute not in other.values:
+            other = self.invented.entity(entity.kind)
+        return replace(entity, values=other.values | {"name": entity.values["name"]})
+
+    def text(self, entity: Entity) -> str:
+        return write_text(self.rng, entity.kind, entity.name, entity.values)
+
+
+def note_retrieved(cache_path: Path, num: int, seed: int = 0) -> list[Noted]:
+    """Ask the real retriever `num` questions about the training side over documents of the training side; cached."""
+    if cache_path.is_file():
+        return pickle.loads(cache_path.read_bytes())
+    noted = asyncio.run(_note(num, random.Random(seed)))
+    cache_path.parent.mkdir(parents=True, exist_ok=True)
+    cache_path.write_bytes(pickle.dumps(noted))
+    return noted
+
+
+async def _note(num: int, rng: random.Random) -> list[Noted]:
+    entities = {entity.id: entity for entity in read_entities(ATLAS, "train")}
+    config = config_of(ATLAS.parent / "serve_config.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        retriever = config.retriever.model_copy(update={"path": f"{folder}/train.sqlite"})
+        local = Local(config.model_copy(update={"retriever": retriever}), has_decoder=False)
+        documents = [d for d in read_documents(ATLAS, config.limits) if isinstance(d, Document) and d.id in entities]
+        await local.pipeline.ingest(TENANT, tqdm(documents, desc="documents"))
+        pictures = {document.id: document.images[0] for document in documents if document.images}
+        noted = []
+        for _ in tqdm(range(0, num, 64), desc="questions"):
+            noted += await _note_some(local, rng, entities, pictures, 64)
+        return noted
+
+
+async def _note_some(local: Local, rng: random.Random, entities: dict, pictures: dict, num: int) -> list[Noted]:
+    asked = [_asked(rng, entities, pictures) for _ in range(num)]
+    texts = [text for text, *_ in asked if text]
+    text_embeddings = iter(await local.text_encoder.embed(texts))
+    shown = [pictures[entity.id] for _, kind, entity, _ in asked if not kind.endswith("named")]
+    images = await local.image_encoder.embed(photographs(shown, rng))
+    embedded = iter(zip(images.embeddings, images.grids, strict=True))
+    requests = []
+    for text, kind, *_ in asked:
+        image, grid = (None, None) if kind.endswith("named") else next(embedded)
+        task = kind if kind in ("caption", "classify") else "answer"
+        embedding = next(text_embeddings) if text else None
+        requests.append(DecodeRequest(text or None, embedding, image, grid, [], task=task))
+    searches = [
+        SearchRequest(r.text, r.text_embedding, r.image_embedding, top_k=MAX_PASSAGES, tenant=TENANT) for r in requests
+    ]
+    results = await local.knowledge.search(searches)
+    return [
+        Noted(kind, entity.id, attribute, replace(request, passages=slim(passages)))
+        for (_, kind, entity, attribute), request, passages in zip(asked, requests, results, strict=True)
+    ]
+
+
+def _asked(rng: random.Random, entities: dict[str, Entity], pictures: dict) -> tuple[str, str, Entity, str]:
+    """A question in a train wording: its words ("" for a picture alone), kind, entity and attribute."""
+    kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+    wanted = "country" if kind.startswith(("country", "classify")) else rng.choice(["country", "emoji", "emoji"])
+    entity = rng.choice([e for e in entities.values() if e.kind == wanted and e.id in pictures])
+    attribute = "name"
+    if kind.startswith("country"):
+        attribute = rng.choice([attribute for attribute in entity.values if attribute != "name"])
+    elif kind == "classify":
+        attribute = "continent" if "continent" in entity.values else "name"
+    key = ("captions",) if kind == "caption" else (entity.kind, attribute, "shown")
+    if kind in ("country named", "country both"):
+        key = (entity.kind, attribute, "named")
+    if kind == "picture alone" or (kind in ("caption", "classify") and rng.random() < 0.4):
+        return "", kind, entity, attribute
+    return as_typed(rng, fill(rng.choice(train_templates()[key]), entity.name)), kind, entity, attribute
+
+
+def slim(passages: list[Passage]) -> list[Passage]:
+    """Without the text, which is made up anew at training time."""
+    return [replace(passage, text="") for passage in passages]
