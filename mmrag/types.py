@@ -82,8 +82,9 @@ class Passage:
         score: fused score, higher is better.
         branches: rank in each retrieval branch that found the passage, from 1.
         similarities: what each branch measures between the query and this passage: cosine for the four kNN
-            branches ("text_text", "text_image", "image_image", "image_text"), BM25 divided by the best
-            BM25 of the query for "bm25", 1.0 for a matching "label". Absent where it cannot be measured.
+            branches ("text_text", "text_image", "image_image", "image_text"), for "bm25"
+            and "label" (titles and labels that the query mentions) the score divided by the query's best.
+            Absent where it cannot be measured.
         text_embedding, image_embedding: float16 [dimension], for the decoder's memory; not shown to users.
     """
 

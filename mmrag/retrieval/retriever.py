@@ -32,15 +32,18 @@ class Retriever:
             Unavailable: the store does not answer.
         """
         count = max([self._num_candidates, *(request.top_k for request in requests)])
-        found = self.store.candidates(requests, count)
+        found = [self._switched_on(branches) for branches in self.store.candidates(requests, count)]
         fused = [self._fuse(branches)[: request.top_k] for request, branches in zip(requests, found, strict=True)]
         passages = self.store.passages(requests, [[item.key for item in items] for items in fused])
         for request, branches, items, results in zip(requests, found, fused, passages, strict=True):
-            _describe(results, request, items, branches.get("bm25", []))
+            _describe(results, request, items, branches)
         return passages
 
+    def _switched_on(self, branches: dict[str, Scored]) -> dict[str, Scored]:
+        return {name: scored for name, scored in branches.items() if self._weights[name] > 0}
+
     def _fuse(self, branches: dict[str, Scored]) -> list[Fused[Key]]:
-        rankings = {name: ranks(scored) for name, scored in branches.items() if self._weights[name] > 0}
+        rankings = {name: ranks(scored) for name, scored in branches.items()}
         best_passage: dict[str, Key] = {}
         for item in fuse(_only_passages(rankings), self._weights, self._rank_constant):
             best_passage.setdefault(item.key[0], item.key)
@@ -57,19 +60,24 @@ def _only_passages(rankings: dict[str, dict[Key, int]]) -> dict[str, dict[Key, i
     }
 
 
-def _describe(passages: list[Passage], request: SearchRequest, items: list[Fused[Key]], bm25: Scored) -> None:
-    # A key without a passage number has become a passage by now: it is the only one of its document.
+def _describe(passages: list[Passage], request: SearchRequest, items: list[Fused[Key]], branches: dict) -> None:
     fused_of = {item.key: item for item in items}
-    bm25_of, best_bm25 = dict(bm25), max((score for _, score in bm25), default=0.0)
+    shares = {name: _shares_of_best(branches.get(name, [])) for name in ("bm25", "label")}
     for passage in passages:
         key = (passage.document_id, int(passage.id.rpartition("#")[2]))
+        # A key without a passage number has become a passage by now: it is the only one of its document.
         item = fused_of.get(key) or fused_of[(passage.document_id, None)]
         passage.score, passage.branches = item.score, item.ranks
         passage.similarities = _cosines(request, passage)
-        if key in bm25_of and best_bm25 > 0:
-            passage.similarities["bm25"] = bm25_of[key] / best_bm25
-        if "label" in item.ranks:
-            passage.similarities["label"] = 1.0
+        for name, share_of in shares.items():
+            share = share_of.get(key) or share_of.get((passage.document_id, None))
+            if share is not None:
+                passage.similarities[name] = share
+
+
+def _shares_of_best(scored: Scored) -> dict[Key, float]:
+    best = max((score for _, score in scored), default=0.0)
+    return {key: score / best for key, score in scored} if best > 0 else {}
 
 
 def _cosines(request: SearchRequest, passage: Passage) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """What the word branches read in a query: terms for BM25, candidates for labels."""
 
 import re
+import unicodedata
 
-MAX_LABEL_WORDS = 6
+MAX_LABEL_WORDS = 8
 
 # Words that questions are made of. They are rare in statements, so inverse document frequency takes them for
 # telling ones.
@@ -26,20 +27,21 @@ def search_terms(text: str) -> list[str]:
 
 
 def normalise_label(label: str) -> str:
-    """The form in which labels are compared: case folded, one space between words and signs."""
+    """The form in which labels and titles are compared: no case or accents, one space between words and signs."""
     return " ".join(_tokens(label))
 
 
 def label_candidates(text: str) -> list[str]:
-    """Every run of up to `MAX_LABEL_WORDS` words of a text, in the form of `normalise_label`."""
+    """Every run of up to `MAX_LABEL_WORDS` words of a text that might be a label, as `normalise_label` writes it."""
     tokens = _tokens(text)
     runs = (
         " ".join(tokens[start : start + length])
         for length in range(1, MAX_LABEL_WORDS + 1)
         for start in range(len(tokens) - length + 1)
     )
-    return list(dict.fromkeys(runs))
+    return [run for run in dict.fromkeys(runs) if run not in _QUESTION_WORDS]
 
 
 def _tokens(text: str) -> list[str]:
-    return re.findall(r"\w+|[^\w\s]", text.casefold())
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return re.findall(r"\w+|[^\w\s]", "".join(c for c in decomposed if not unicodedata.combining(c)))

@@ -112,10 +112,50 @@ def test_a_batch_gives_what_single_requests_give(retriever):
 
 
 def test_a_branch_of_weight_zero_is_off(config):
-    weights = BranchWeights(bm25=0.0)
+    weights = BranchWeights(bm25=0.0, label=0.0)
     retriever = Retriever(open_store(config), config.model_copy(update={"weights": weights}))
     retriever.store.upsert("t", [encode(Document(id="a", title="apple", text="x"), [("x", _axis(1))])])
     assert retriever.search([SearchRequest(text="apple", tenant="t")]) == [[]]
     (found,) = retriever.search([SearchRequest(text="apple", text_embedding=_axis(1), tenant="t")])
     assert found[0].branches == {"text_text": 1}
+    assert set(found[0].similarities) == {"text_text"}
     retriever.store.close()
+
+
+def test_a_question_finds_the_document_it_names_before_those_that_mention_it(retriever):
+    texts = {
+        "Sudan": "Sudan borders South Sudan. Its capital is Khartoum.",
+        "South Sudan": "It borders Sudan. The capital is Juba.",
+        "Kenya": "Kenya borders South Sudan, South Sudan and South Sudan. The capital of Kenya is Nairobi.",
+        "Côte d'Ivoire": "The capital is Yamoussoukro.",
+        "capital letters": "A capital, the capital of capitals: capital!",
+    }
+    retriever.store.upsert("t", [encode(Document(id=name, title=name, text=text)) for name, text in texts.items()])
+    questions = {
+        "South Sudan": "capital of south sudan?",
+        "Sudan": "What is Sudan's capital?",
+        "Côte d'Ivoire": "what's the capital of COTE D'IVOIRE",
+    }
+    for name, question in questions.items():
+        (found,) = retriever.search([SearchRequest(text=question, tenant="t")])
+        assert found[0].document_id == name
+        assert found[0].similarities["label"] == 1.0
+    (found,) = retriever.search([SearchRequest(text=questions["South Sudan"], tenant="t")])
+    assert {p.document_id: p.similarities.get("label") for p in found if "label" in p.branches} == {
+        "South Sudan": 1.0, "Sudan": 0.5,
+    }  # fmt: skip
+
+
+def test_a_shown_picture_outweighs_the_words_but_what_they_name_stays_in_sight(retriever):
+    random = np.random.default_rng(0)
+    documents = [encode(Document(id=f"d{i}", title=f"d{i}", text="x"), [("x", unit(random))], [unit(random)])
+                 for i in range(40)]  # fmt: skip
+    retriever.store.upsert("t", documents)
+    shown, chance = documents[3].images[0].embedding, documents[7].passages[0].embedding
+    requests = [
+        SearchRequest(text=text, text_embedding=chance, image_embedding=shown, tenant="t")
+        for text in ("what is x", "what is d7")
+    ]
+    shown_only, also_named = retriever.search(requests)
+    assert shown_only[0].document_id == "d3"
+    assert {"d3", "d7"} <= {passage.document_id for passage in also_named[:3]}

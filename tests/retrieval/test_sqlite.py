@@ -120,7 +120,7 @@ def test_a_query_is_words_and_never_syntax(store, text):
     ],
 )
 def test_labels_match_as_whole_words(store, text, labels, found_ids):
-    store.upsert("t", [encode(Document(id="a", title="x", labels=["Ice  Cream", "food"]))])
+    store.upsert("t", [encode(Document(id="a", title="y", labels=["Ice  Cream", "food"]))])
     store.upsert("t", [encode(Document(id="b", title="x", labels=["ice cream", "dessert", "🍨"]))])
     (found,) = store.candidates([SearchRequest(text=text, labels=labels, tenant="t")], 5)
     assert [key[0] for key, _ in found["label"]] == found_ids

@@ -34,20 +34,20 @@ def bm25(connection: sqlite3.Connection, scope: Scope, text: str, count: int) ->
 
 
 def labels(connection: sqlite3.Connection, scope: Scope, request: SearchRequest, count: int) -> Scored:
-    """Documents that carry a label which the text mentions or the request names; rare labels say more.
+    """Documents whose title or label the text mentions or the request names; long and rare ones say more.
 
-    Where equally good documents are more than `count`, none of them is a candidate: the label does not tell them
-    apart.
+    So a question about South Sudan finds it before Sudan, and one that only says "country" finds nothing: where
+    equally good documents are more than `count`, none of them is a candidate.
     """
     wanted = label_candidates(request.text or "") + [normalise_label(label) for label in request.labels]
     if not wanted:
         return []
     rows = connection.execute(
         f"""
-        WITH found AS (SELECT label, document FROM labels
+        WITH found AS (SELECT label, num_words, document FROM labels
                        WHERE tenant = ? AND label IN (SELECT value FROM json_each(?))),
              frequency AS (SELECT label, COUNT(*) AS holders FROM found GROUP BY label)
-        SELECT d.id, SUM(1.0 / holders) AS score
+        SELECT d.id, SUM(1.0 * num_words / holders) AS score
         FROM found JOIN frequency USING (label) JOIN documents d ON d.num = document
         WHERE TRUE {scope.restrict("document")}
         GROUP BY document ORDER BY score DESC, document LIMIT ?""",

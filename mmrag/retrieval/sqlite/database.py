@@ -35,7 +35,7 @@ CREATE TABLE pictures (
     position INTEGER NOT NULL, image INTEGER NOT NULL REFERENCES images, UNIQUE (document, position));
 CREATE INDEX pictures_of_image ON pictures (image);
 CREATE TABLE labels (
-    tenant INTEGER NOT NULL, label TEXT NOT NULL,
+    tenant INTEGER NOT NULL, label TEXT NOT NULL, num_words INTEGER NOT NULL,
     document INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
     PRIMARY KEY (tenant, label, document)) WITHOUT ROWID;
 CREATE INDEX labels_of_document ON labels (document);

@@ -94,10 +94,10 @@ def _put_image(connection: sqlite3.Connection, tenant: int, encoded: EncodedImag
 
 
 def _put_tags(connection: sqlite3.Connection, tenant: int, number: int, document: Document) -> None:
-    labels = {normalise_label(label) for label in document.labels}
+    labels = {normalise_label(label) for label in (document.title, *document.labels)} - {""}
     connection.executemany(
-        "INSERT INTO labels (tenant, label, document) VALUES (?, ?, ?)",
-        [(tenant, label, number) for label in labels],
+        "INSERT INTO labels (tenant, label, num_words, document) VALUES (?, ?, ?, ?)",
+        [(tenant, label, label.count(" ") + 1, number) for label in labels],
     )
     values = {(name, value) for name, values in document.metadata.items() for value in comparable(values)}
     connection.executemany(
