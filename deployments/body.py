@@ -33,9 +33,10 @@ async def read_json(request: Request, model: type[Model], limits: Limits) -> Mod
         TooLarge, SlowBody: beyond `limits`.
         InvalidRequest: a field is unknown, missing or of the wrong type.
     """
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    # A missing type is no JSON either: browsers send such bodies for any page, without asking whether they may.
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise UnsupportedMedia(f"the body is {media_type}; send application/json")
+        raise UnsupportedMedia(f"the content-type is {media_type or 'missing'}; send application/json")
     body = await _read(request, limits)
     return await off_loop(len(body), lambda: validated(parse_json(body), model, strict=True))
 

@@ -52,7 +52,10 @@ def error_response(error: Exception) -> Response:
 
 def invalid_field(error: ValidationError, model: type[BaseModel]) -> errors.InvalidRequest:
     """The first thing wrong with a body, in plain words, with its dotted path."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    problems = error.errors(include_url=False, include_input=False)
+    # Where several types are allowed each has its complaint: the deepest is about the one that was meant.
+    about_one_field = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
+    first = max(about_one_field, key=lambda problem: len(problem["loc"]))
     path = [part for part in first["loc"] if not _is_union_arm(part)]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".") or None
     if first["type"] == "extra_forbidden":

@@ -7,14 +7,15 @@ import torch
 from mmrag.config import TextEncoderConfig
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
 from mmrag.decoder.model import FusionModel
-from mmrag.encoders.image import ImageEncoder, ImageEncoderConfig, ImageTower
+from mmrag.encoders.image import ImageEncoder
 from mmrag.encoders.tokenizer import load_tokenizer
+from mmrag.encoders.tower import ImageTower, TowerConfig
 
 
 def write_image_encoder(directory: Path) -> None:
     torch.manual_seed(0)
     backbone = {"kind": "residual", "widths": [8, 16, 16]}
-    tower = ImageTower(ImageEncoderConfig(backbone, side_px=32, grid_shape=(4, 4), grid_dimension=8))
+    tower = ImageTower(TowerConfig(backbone, side_px=32, grid_shape=(4, 4), grid_dimension=8))
     ImageEncoder(tower).save(directory)
 
 

@@ -1,0 +1,192 @@
+"""Whatever is sent, the answer is a clear 4xx in the one shape, and the service goes on."""
+
+import contextlib
+import json
+import socket
+import time
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.deployments.pictures import bomb, data_uri, png
+
+JSON = {"content-type": "application/json"}
+
+
+def error_of(response, status: int) -> dict:
+    assert response.status_code == status, response.text
+    assert set(response.json()) == {"error"}
+    error = response.json()["error"]
+    assert set(error) == {"type", "message", "param"}
+    assert error["message"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "words"),
+    [
+        ({}, 422, "text", "empty"),
+        ({"text": "   "}, 422, "text", "empty"),
+        ({"text": None, "image": None}, 422, "text", "empty"),
+        ({"text": 5}, 422, "text", "string"),
+        ({"text": ["a"]}, 422, "text", "string"),
+        ({"text": "x" * 8_001}, 413, "text", "8,000"),
+        ({"text": "a\x00b"}, 422, "text", "NUL"),
+        ({"text": "x", "top_k": 0}, 422, "top_k", "1"),
+        ({"text": "x", "top_k": 51}, 422, "top_k", "50"),
+        ({"text": "x", "top_k": "5"}, 422, "top_k", "integer"),
+        ({"text": "x", "top_k": True}, 422, "top_k", "integer"),
+        ({"text": "x", "top_k": 10**400}, 422, "top_k", ""),
+        ({"text": "x", "max_new_tokens": 257}, 422, "max_new_tokens", "256"),
+        ({"text": "x", "task": "dance"}, 422, "task", "answer"),
+        ({"text": "x", "labels": ["ok", ""]}, 422, "labels", "empty"),
+        ({"text": "x", "labels": ["a"] * 65}, 413, "labels", "64"),
+        ({"text": "x", "filters": {"a": {"b": 1}}}, 422, None, ""),
+        ({"text": "x", "filters": {"a": 2**63}}, 422, "filters.a", "64 bits"),
+        ({"text": "x", "txet": "y"}, 422, "txet", "did you mean 'text'"),
+        ({"text": "x", "tenant": "other"}, 422, "tenant", "unknown field"),
+        ({"image": "flag.png"}, 422, "image", "data URI"),
+        ({"image": "https://example.com/flag.png"}, 422, "image", "data URI"),
+        ({"image": "data:image/png;base64,!!!!"}, 422, "image", "base64"),
+        ({"image": "data:text/html;base64,aGk="}, 415, "image", "text/html"),
+        ({"image": data_uri(b"hello")}, 415, "image", "PNG"),
+        ({"image": data_uri(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml")}, 415, "image", "PNG"),
+        ({"image": data_uri(png()[:40])}, 422, "image", "decoded"),
+        ({"image": data_uri(bomb())}, 413, "image", "pixels"),
+        ({"image": data_uri(b"\x89PNG\r\n\x1a\n" + b"0" * 500_000)}, 413, "image", "bytes"),
+    ],
+)
+def test_bad_questions(http, body, status, param, words):
+    error = error_of(http.post("/v1/answer", json=body), status)
+    if param is not None:
+        assert error["param"] == param
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "JSON"),
+        (b"{", "JSON"),
+        (b'{"text": NaN}', "NaN"),
+        (b'{"text": "x", "top_k": Infinity}', "Infinity"),
+        (b'{"text": "a", "text": "b"}', "twice"),
+        (b'{"text": "\\ud800"}', "surrogate"),
+        (b'{"text": "\xff"}', "UTF-8"),
+        (b"[" * 100_000, "nested"),
+        (b'{"text":' * 100_000, "nested"),
+        (b'{"top_k": ' + b"9" * 5_000 + b"}", "JSON"),
+        ("\ufeff{}".encode(), "JSON"),
+    ],
+)
+def test_malformed_json(http, body, words):
+    assert words in error_of(http.post("/v1/answer", content=body, headers=JSON), 400)["message"]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"5"])
+def test_json_that_is_no_object(http, body):
+    assert "object" in error_of(http.post("/v1/answer", content=body, headers=JSON), 422)["message"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "text/plain"},
+        {},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+    ],
+)
+def test_bodies_of_other_kinds(http, headers):
+    error_of(http.post("/v1/answer", content=b'{"text": "x"}', headers=headers), 415)
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "status"),
+    [
+        ({"text": "x", "txet": "y"}, {"image": ("flag.png", png())}, 422),
+        ({"text": "x", "top_k": "many"}, {"image": ("flag.png", png())}, 422),
+        ({"text": "x", "filters": "{"}, {"image": ("flag.png", png())}, 400),
+        ({"text": "x"}, {"image": ("flag.txt", b"hello")}, 415),
+        ({"text": "x"}, {"picture": ("flag.png", png())}, 422),
+    ],
+)
+def test_bad_forms(http, fields, files, status):
+    error_of(http.post("/v1/answer", data=fields, files=files), status)
+
+
+def test_a_broken_form(http):
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    error_of(http.post("/v1/answer", content=b"--x\r\nno headers here", headers=headers), 400)
+    error_of(http.post("/v1/answer", content=b"", headers={"content-type": "multipart/form-data"}), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"input": []}, 422, "input"),
+        ({"input": [1, 2]}, 422, "input[0]"),
+        ({"input": "x" * 8_001}, 413, "input[0]"),
+        ({"input": ["ok", data_uri(b"hello")]}, 415, "image"),
+        ({"input": ["x"] * 2_049}, 413, "input"),
+        ({"input": "x", "dimensions": 7}, 422, "dimensions"),
+        ({"input": "x", "encoding_format": "hex"}, 422, "encoding_format"),
+        ({"model": "x"}, 422, "input"),
+    ],
+)
+def test_bad_embedding_requests(http, body, status, param):
+    assert error_of(http.post("/v1/embeddings", json=body), status)["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("bad", "status", "words"),
+    [
+        ({"id": "", "text": "x"}, 422, "id"),
+        ({"id": "bad"}, 422, "title, a text or an image"),
+        ({"text": "no id"}, 422, "missing"),
+        ({"id": "bad", "text": "x", "titel": "y"}, 422, "did you mean 'title'"),
+        ({"id": "bad", "text": "x", "images": ["data:image/png;base64,@@"]}, 422, "base64"),
+        ({"id": "bad", "text": "x", "images": [data_uri(png()[:40])]}, 422, "decoded"),
+        ({"id": "good", "text": "twice"}, 422, "twice"),
+        ({"id": "bad", "text": "x", "metadata": {"a": [1, 2]}}, 422, ""),
+    ],
+)
+def test_one_bad_document_keeps_all_out_and_is_named(http, bad, status, words):
+    documents = [{"id": "good", "text": "fine"}, bad]
+    error = error_of(http.post("/v1/documents", json={"documents": documents}), status)
+    assert words in error["message"]
+    assert "documents[1]" in f"{error['param']} {error['message']}"
+    assert http.get("/v1/documents/good").status_code == 404
+
+
+def test_unknown_routes_and_methods(http):
+    error_of(http.get("/v2/answer"), 404)
+    error_of(http.get("/v1/images/" + "0" * 64), 404)
+    error_of(http.get("/v1/images/..%2F..%2Fetc%2Fpasswd"), 404)
+    assert error_of(http.get("/v1/answer"), 405)["type"] == "method_not_allowed"
+    error_of(http.delete("/healthz"), 405)
+
+
+def test_a_body_too_large_is_cut_off_whatever_its_header_says(http, url):
+    error_of(http.post("/v1/answer", json={"text": "x" * 2_100_000}), 413)
+
+    def endless():
+        for _ in range(10_000):
+            yield b" " * 10_000
+
+    with contextlib.suppress(httpx.TransportError):  # it may hang up on us, which is as good
+        error_of(http.post("/v1/answer", content=endless(), headers=JSON), 413)
+    assert http.get("/healthz").status_code == 200
+
+
+def test_a_body_that_never_ends_has_its_time(url):
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        head = "POST /v1/answer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+        connection.sendall(head.encode() + b'{"text"')
+        started_s = time.monotonic()
+        response = connection.recv(65536).decode()
+    assert response.startswith("HTTP/1.1 408")
+    assert json.loads(response.split("\r\n\r\n")[1])["error"]["type"] == "request_timeout"
+    assert time.monotonic() - started_s < 15
