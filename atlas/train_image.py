@@ -26,7 +26,7 @@ copy_distance = 0.005
 """Pictures nearer than this (mean difference of 16 x 16 thumbnails, 0..1) are copies of each other."""
 alike_distance = 0.03
 atlas_config = ContrastiveConfig(
-    num_steps=3000,
+    num_steps=3600,
     num_things=80,
     group_shares={"country": 0.28, "flag": 0.04},
 )
@@ -45,14 +45,23 @@ def load_splits() -> dict:
 
 def training_pictures(splits: dict, without: frozenset[str] = frozenset()) -> dict[str, PictureSet]:
     """Artist by artist, the pictures that may be trained on: nothing that shows a held-out thing."""
-    gallery = load_gallery()
-    sets = {"atlas": gallery}
+    sets = {"atlas": load_gallery()}
     for name, artist in ARTISTS.items():
         if not artist.heldout:
             sets[name] = PictureSet(*load_artist(name))
     heldout = {thing for kind in ("countries", "emoji") for thing in splits[kind]["test"]} | without
-    refused = heldout | _relatives(sets, heldout, set(gallery.keys))
-    same = {twin: group[0] for group in splits["identical"] for twin in group[1:]}
+    return allowed_pictures(sets, heldout, splits["identical"])
+
+
+def allowed_pictures(
+    sets: dict[str, PictureSet], heldout: set[str], identical: list[list[str]]
+) -> dict[str, PictureSet]:
+    """Without the held-out things, their relatives and their copies; `sets["atlas"]` names the atlas's things.
+
+    Things in one group of `identical` become one thing: nobody can tell them apart.
+    """
+    refused = heldout | _relatives(sets, heldout, set(sets["atlas"].keys))
+    same = {twin: group[0] for group in identical for twin in group[1:]}
     return {name: _allowed(artist, heldout, refused, same) for name, artist in sets.items()}
 
 
@@ -75,13 +84,13 @@ def _allowed(artist: PictureSet, heldout: set[str], refused: set[str], same: dic
     copies = _distance_to(artist, heldout) < copy_distance
     keep = [key not in refused and not copy for key, copy in zip(artist.keys, copies, strict=True)]
     keys = [same.get(key, key) for key, kept in zip(artist.keys, keep, strict=True) if kept]
-    return PictureSet(keys, artist.pictures[np.array(keep)])
+    return PictureSet(keys, artist.pictures[np.array(keep, bool)])
 
 
 def _distance_to(artist: PictureSet, things: set[str]) -> np.ndarray:
     """From each picture to the nearest by the same artist that shows one of the things: float32 [n]."""
     thumbnails = _thumbnails(artist.pictures)
-    chosen = thumbnails[np.array([key in things for key in artist.keys])]
+    chosen = thumbnails[np.array([key in things for key in artist.keys], bool)]
     if not len(chosen):
         return np.full(len(thumbnails), np.inf, np.float32)
     return np.array([np.abs(chosen - thumbnail).mean(1).min() for thumbnail in thumbnails], np.float32)

@@ -1,0 +1,1 @@
+"""Training of the image tower and of the fusion decoder."""
