@@ -70,6 +70,8 @@ def _check_metadata(fields: dict[str, MetadataValue], param: str) -> None:
         raise TooLarge(f"{param}: at most {MAX_METADATA_FIELDS} fields are allowed", param=param)
     for name, value in fields.items():
         check_text(name, param, MAX_ID_CHARS)
+        if not name.strip():
+            raise InvalidRequest(f"{param}: a field needs a name", param=param)
         for part in value if isinstance(value, list) else [value]:
             _check_scalar(part, f"{param}.{name}")
 

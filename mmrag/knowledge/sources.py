@@ -4,7 +4,7 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,7 @@ def _did_you_mean(name: str, known: tuple[str, ...] | list[str] = _FIELDS) -> st
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _check_header(path: Path, columns: list[str]) -> None:
+def _check_header(path: Path, columns: Sequence[str]) -> None:
     if "id" not in columns:
         raise InvalidRequest(f"{path.name}:1: there is no column id; the columns are {', '.join(columns)}", param="id")
     for name in columns:
@@ -206,7 +206,7 @@ def _fields_of_row(row: dict[str | None, Any]) -> dict[str, Any]:
     fields["metadata"] = {
         name.removeprefix("metadata."): _value(cell)
         for name, cell in row.items()
-        if name not in _FIELDS and cell.strip()
+        if name is not None and name not in _FIELDS and cell.strip()
     }
     return fields
 

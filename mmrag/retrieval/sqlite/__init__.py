@@ -98,8 +98,11 @@ class SqliteStore:
 
     def candidates(self, requests: list[SearchRequest], count: int) -> list[dict[str, Scored]]:
         with self._database.read() as connection:
-            scopes = [_scope(connection, request) for request in requests]
-            found = self._neighbours(connection, requests, scopes, count)
+            # The first read, inside the lock, fixes what this transaction sees: the same as the matrices hold.
+            with self._matrices.lock:
+                self._matrices.refresh(connection)
+                scopes = [_scope(connection, request) for request in requests]
+                found = self._neighbours(requests, scopes, count)
             for request, scope, by_branch in zip(requests, scopes, found, strict=True):
                 if scope is not None and request.text:
                     by_branch["bm25"] = branches.bm25(connection, scope, request.text, count)
@@ -117,25 +120,18 @@ class SqliteStore:
             return found
 
     def _neighbours(
-        self,
-        connection: sqlite3.Connection,
-        requests: list[SearchRequest],
-        scopes: list[Scope | None],
-        count: int,
+        self, requests: list[SearchRequest], scopes: list[Scope | None], count: int
     ) -> list[dict[str, Scored]]:
         found: list[dict[str, Scored]] = [{} for _ in requests]
-        of_tenant: dict[int, list[int]] = defaultdict(list)
+        of_tenant: dict[int, list[tuple[int, Scope]]] = defaultdict(list)
         for i, scope in enumerate(scopes):
             if scope is not None:
-                of_tenant[scope.tenant].append(i)
-        with self._matrices.lock:
-            self._matrices.refresh(connection)
-            for tenant, members in of_tenant.items():
-                results = branches.neighbours(
-                    self._matrices.of(tenant), [requests[i] for i in members], [scopes[i] for i in members], count
-                )
-                for i, by_branch in zip(members, results, strict=True):
-                    found[i] = by_branch
+                of_tenant[scope.tenant].append((i, scope))
+        for tenant, members in of_tenant.items():
+            asked = [(requests[i], scope) for i, scope in members]
+            results = branches.neighbours(self._matrices.of(tenant), asked, count)
+            for (i, _), by_branch in zip(members, results, strict=True):
+                found[i] = by_branch
         return found
 
     def _check_embeddings(self, connection: sqlite3.Connection, documents: list[EncodedDocument]) -> None:

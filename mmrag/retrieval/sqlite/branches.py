@@ -58,20 +58,20 @@ def labels(connection: sqlite3.Connection, scope: Scope, request: SearchRequest,
 
 
 def neighbours(
-    matrices: TenantMatrices, requests: list[SearchRequest], scopes: list[Scope], count: int
+    matrices: TenantMatrices, requests: list[tuple[SearchRequest, Scope]], count: int
 ) -> list[dict[str, Scored]]:
     """The kNN branches of one tenant's requests: one matrix product with the passages, one with the pictures."""
     found: list[dict[str, Scored]] = [{} for _ in requests]
     asked = [
-        (i, source, embedding)
-        for i, request in enumerate(requests)
+        (by_branch, source, embedding, scope.documents)
+        for by_branch, (request, scope) in zip(found, requests, strict=True)
         for source, embedding in (("text", request.text_embedding), ("image", request.image_embedding))
         if embedding is not None
     ]
     if asked:
-        queries = np.stack([embedding for _, _, embedding in asked]).astype(np.float32)
-        allowed = [scopes[i].documents for i, _, _ in asked]
+        queries = np.stack([embedding for _, _, embedding, _ in asked]).astype(np.float32)
+        allowed = [documents for _, _, _, documents in asked]
         for target, table in (("text", matrices.texts), ("image", matrices.images)):
-            for (i, source, _), nearest in zip(asked, table.nearest(queries, allowed, count), strict=True):
-                found[i][f"{source}_{target}"] = nearest
+            for (by_branch, source, _, _), nearest in zip(asked, table.nearest(queries, allowed, count), strict=True):
+                by_branch[f"{source}_{target}"] = nearest
     return found

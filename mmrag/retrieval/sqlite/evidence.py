@@ -61,9 +61,10 @@ def _best_image(
 
 
 def _best_fit(wanted: np.ndarray | None, vectors: list[np.ndarray | None]) -> int:
-    if wanted is None or len(vectors) == 1 or any(vector is None for vector in vectors):
+    known = [vector for vector in vectors if vector is not None]
+    if wanted is None or len(known) < len(vectors):
         return 0
-    return int(np.argmax(np.stack(vectors).astype(np.float32) @ wanted))
+    return int(np.argmax(np.stack(known).astype(np.float32) @ wanted))
 
 
 def _vector(blob: bytes | None) -> np.ndarray | None:

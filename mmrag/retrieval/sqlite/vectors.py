@@ -13,6 +13,9 @@ class VectorTable:
     """Unit vectors, each with the number of the document it belongs to and the key it stands for."""
 
     def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         self._vectors = np.empty((0, 0), dtype=np.float32)
         self._documents = np.empty(0, dtype=np.int64)
         self._keys: list[Key] = []
@@ -29,7 +32,7 @@ class VectorTable:
             vectors: float [n, dimension].
         """
         if not len(self):
-            self.__init__()
+            self._clear()
         start, end = len(self._keys), len(self._keys) + len(keys)
         self._reserve(end, vectors.shape[1])
         self._vectors[start:end] = vectors
@@ -72,15 +75,17 @@ class VectorTable:
 
     def _best(self, scores: np.ndarray, allowed: np.ndarray | None, count: int) -> list[tuple[Key, float]]:
         documents = self._documents[: len(self._keys)]
+        rows = None
         if allowed is not None:
             rows = np.flatnonzero(np.isin(documents, allowed))
         elif self._num_dead:
             rows = np.flatnonzero(documents)
-        else:
-            rows = np.arange(len(documents))
-        if len(rows) > count:
-            rows = rows[np.argpartition(-scores[rows], count)[:count]]
-        rows = rows[np.lexsort((rows, -scores[rows]))]
+        visible = scores if rows is None else scores[rows]
+        best = np.arange(len(visible))
+        if len(visible) > count:
+            best = np.argpartition(visible, len(visible) - count)[-count:]
+        best = best[np.lexsort((best, -visible[best]))]
+        rows = best if rows is None else rows[best]
         return [(self._keys[row], float(scores[row])) for row in rows]
 
     def _reserve(self, num_rows: int, dimension: int) -> None:

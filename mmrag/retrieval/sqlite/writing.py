@@ -23,7 +23,7 @@ def add_tenant(connection: sqlite3.Connection, name: str) -> int:
     """
     number = tenant_number(connection, name)
     if number is None:
-        number = connection.execute("INSERT INTO tenants (name) VALUES (?)", (name,)).lastrowid
+        number = _insert(connection, "INSERT INTO tenants (name) VALUES (?)", (name,))
         connection.execute(
             f"CREATE VIRTUAL TABLE words_{number} USING fts5(title, labels, text,"
             ' tokenize = "unicode61 remove_diacritics 2")'
@@ -35,11 +35,12 @@ def put_document(connection: sqlite3.Connection, tenant: int, encoded: EncodedDo
     """Write a document, replacing the one of the same id."""
     document = encoded.document
     old_images = remove_document(connection, tenant, document.id)
-    number = connection.execute(
+    number = _insert(
+        connection,
         "INSERT INTO documents (tenant, id, content_hash, title, labels, metadata, text) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (tenant, document.id, encoded.content_hash, document.title, json.dumps(document.labels),
          json.dumps(document.metadata), document.text),
-    ).lastrowid  # fmt: skip
+    )  # fmt: skip
     _put_passages(connection, tenant, number, encoded)
     for position, image in enumerate(encoded.images):
         connection.execute(
@@ -73,13 +74,14 @@ def remove_unused_images(connection: sqlite3.Connection, images: list[int]) -> N
 def _put_passages(connection: sqlite3.Connection, tenant: int, number: int, encoded: EncodedDocument) -> None:
     labels = "\n".join(encoded.document.labels)
     for position, passage in enumerate(encoded.passages):
-        row = connection.execute(
+        row = _insert(
+            connection,
             "INSERT INTO passages (document, position, start, end, embedding) VALUES (?, ?, ?, ?, ?)",
             (number, position, passage.start, passage.end, _blob(passage.embedding)),
         )
         connection.execute(
             f"INSERT INTO words_{tenant} (rowid, title, labels, text) VALUES (?, ?, ?, ?)",
-            (row.lastrowid, encoded.document.title, labels, passage.text),
+            (row, encoded.document.title, labels, passage.text),
         )
 
 
@@ -108,3 +110,9 @@ def _put_tags(connection: sqlite3.Connection, tenant: int, number: int, document
 
 def _blob(embedding: np.ndarray | None) -> bytes | None:
     return None if embedding is None else np.asarray(embedding, dtype=np.float16).tobytes()
+
+
+def _insert(connection: sqlite3.Connection, sql: str, parameters: tuple) -> int:
+    number = connection.execute(sql, parameters).lastrowid
+    assert number is not None
+    return number
