@@ -104,6 +104,7 @@ function showBusy(text) {
   $("evidence-title").hidden = true;
   pictureUrls.forEach((url) => URL.revokeObjectURL(url));
   pictureUrls = [];
+  $("answer").scrollIntoView({ block: "nearest" });
 }
 
 function showError(message) {
