@@ -125,7 +125,7 @@ class ReadingExamples(Iterator[Example]):
         wording = self.wordings.choose(self.rng, entity.kind, attribute, way) if way != "alone" else None
         text, embedding = self.worded(wording, entity)
         target, labels = value, None
-        if kind == "classify given":
+        if kind == "classify given" or entity.kind != "country":
             labels = self.rng.sample(self.schema["classify"][attribute], 4)
             labels = [*{target, *labels}]
             self.rng.shuffle(labels)

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from atlas.questions_seen import Wordings
 from atlas.reading import KINDS_OF_QUESTION, ReadingExamples
+from atlas.retrieved import RetrievedExamples, note_retrieved
 from atlas.train_tokenizer import train_tokenizer
 from atlas.wording import load_schema
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
@@ -21,6 +23,7 @@ from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
 
 WEIGHTS = Path(__file__).parent / "weights" / "fusion_decoder"
 CACHE = Path(".mmrag") / "question_embeddings.npz"
+NOTED = Path(".mmrag") / "retrieved.pickle"
 NUM_VALIDATION = 20
 
 VARIANTS = {
@@ -41,8 +44,16 @@ def model_config(vocab_size: int, variant: str = "dual_stream") -> DecoderModelC
     return replace(config, **VARIANTS[variant])
 
 
-def new_decoder(variant: str, seed: int) -> FusionDecoder:
-    tokenizer = train_tokenizer()
+def tokenizer_of(out_dir: Path) -> Tokenizer:
+    """The tokenizer a run began with; a new one, saved at once, for a new run."""
+    path = out_dir / "tokenizer.json"
+    if not path.is_file():
+        out_dir.mkdir(parents=True, exist_ok=True)
+        train_tokenizer().save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def new_decoder(variant: str, seed: int, tokenizer: Tokenizer) -> FusionDecoder:
     torch.manual_seed(seed)
     model = FusionModel(model_config(tokenizer.get_vocab_size(), variant))
     initialise(model)
@@ -79,14 +90,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="default: all cores")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-resume", action="store_true")
+    parser.add_argument("--retrieved", type=int, default=0, help="mix in so many questions put to the real retriever")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     steps = 10**9 if arguments.minutes else arguments.steps
     config = DecoderTrainingConfig(num_steps=steps, max_minutes=arguments.minutes)
     examples = ReadingExamples(arguments.seed, Wordings(CACHE))
+    stream = examples
+    if arguments.retrieved:
+        stream = RetrievedExamples(note_retrieved(NOTED, arguments.retrieved), examples)
     decoder = train_decoder(
-        new_decoder(arguments.variant, arguments.seed), examples, config, arguments.out,
+        new_decoder(arguments.variant, arguments.seed, tokenizer_of(arguments.out)), stream, config, arguments.out,
         validation=validation_examples(10_000 + arguments.seed, NUM_VALIDATION),
         resume=not arguments.no_resume, on_progress=lambda progress: setattr(examples, "progress", progress),
     )

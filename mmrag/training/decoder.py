@@ -115,7 +115,8 @@ def train_decoder(
     trainer = Trainer(decoder, config, Path(out_dir))
     if resume:
         trainer.resume()
-    with tqdm(total=100, desc="fusion decoder", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+    bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=100, initial=100 * trainer.progress, desc="fusion decoder", bar_format=bar_format) as bar:
         while trainer.progress < 1.0:
             started = time.monotonic()
             if on_progress is not None:
