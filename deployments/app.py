@@ -33,6 +33,6 @@ def build_with(args: AppConfig, options: dict[str, dict[str, Any]]) -> Applicati
         args,
         text_encoder=configured(TextEncoder).bind(args.text_encoder),
         image_encoder=configured(ImageEncoder).bind(args.image_encoder),
-        retriever=configured(Retriever).bind(args.retriever),
+        retriever=configured(Retriever).bind(args),
         decoder=configured(FusionDecoder).bind(args.decoder),
     )

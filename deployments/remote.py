@@ -4,10 +4,8 @@ In front of each waits a queue: one call carries the work of many requests, and 
 where it costs least.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Sized
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.remote_calls import RemotePart
 from mmrag.batching import Batcher
 from mmrag.config import DecoderConfig, ImageEncoderConfig, RetrieverConfig, TextEncoderConfig
-from mmrag.encoders.tokenizer import fingerprint
+from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.types import (
     Decoded,
     DecodeRequest,
@@ -44,7 +42,7 @@ class RemoteTextEncoder(RemotePart):
 
     def __init__(self, handle: DeploymentHandle, config: TextEncoderConfig):
         super().__init__(handle, "text encoder")
-        self.fingerprint = fingerprint(config)
+        self.fingerprint = text_fingerprint(config)
         self._batcher: Batcher[list[str], np.ndarray] = Batcher(
             self._embed,
             max_batch_cost=MAX_TEXTS_PER_CALL,
@@ -69,7 +67,7 @@ class RemoteImageEncoder(RemotePart):
 
     def __init__(self, handle: DeploymentHandle, config: ImageEncoderConfig):
         super().__init__(handle, "image encoder")
-        self.fingerprint = _fingerprint(config)
+        self.fingerprint = image_fingerprint(config)
         self._batcher: Batcher[list[np.ndarray], ImageEmbeddings] = Batcher(
             self._embed,
             max_batch_cost=MAX_PIXEL_BYTES_PER_CALL,
@@ -172,11 +170,3 @@ def _spans(parts: Sequence[Sized]) -> list[slice]:
     # Where each part lies when all are laid end to end.
     ends = accumulate((len(part) for part in parts), initial=0)
     return [slice(start, end) for start, end in pairwise(ends)]
-
-
-def _fingerprint(config: ImageEncoderConfig) -> str:
-    # The encoder names itself by its weights; here, without loading them, by the file they lie in.
-    digest = hashlib.sha256(config.model_dump_json(include={"model"}).encode())
-    for path in sorted(Path(config.model).glob("*")):
-        digest.update(path.read_bytes())
-    return f"image:{digest.hexdigest()[:16]}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmrag.batching import Batcher
 from mmrag.config import DecoderConfig, ImageEncoderConfig, TextEncoderConfig
+from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.types import Decoded, DecodeRequest, ImageEmbeddings
 
 A = TypeVar("A")
@@ -39,7 +40,7 @@ class TextEmbedder:
         from mmrag.encoders.text import TextEncoder
 
         self.encoder = TextEncoder(config)
-        self.fingerprint = self.encoder.fingerprint
+        self.fingerprint = text_fingerprint(config)
         self._thread = _OneThread("text-encoder")
         self._batcher: Batcher[str, np.ndarray] = Batcher(
             self._encode,
@@ -66,7 +67,7 @@ class ImageEmbedder:
         from mmrag.encoders.image import ImageEncoder
 
         self.encoder = ImageEncoder.load(config.model, config.device)
-        self.fingerprint = self.encoder.fingerprint
+        self.fingerprint = image_fingerprint(config)
         self._thread = _OneThread("image-encoder")
         self._batcher: Batcher[np.ndarray, tuple[np.ndarray, np.ndarray]] = Batcher(
             self._encode, max_batch_cost=config.max_batch, max_queue_cost=config.max_queue, name="image encoder"

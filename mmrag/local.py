@@ -11,7 +11,8 @@ from tqdm import tqdm
 from mmrag import retrieval
 from mmrag.cache import EmbeddingCache
 from mmrag.components import AnswerDecoder, ImageEmbedder, TextEmbedder
-from mmrag.config import AppConfig, RetrieverConfig
+from mmrag.config import AppConfig
+from mmrag.encoders.fingerprint import embedding_fingerprint
 from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.errors import ConfigurationError
 from mmrag.knowledge.passages import Splitter
@@ -26,9 +27,9 @@ TENANT = "default"
 class LocalKnowledge:
     """The store and its retriever in threads of this process."""
 
-    def __init__(self, config: RetrieverConfig):
-        self.store = retrieval.open_store(config)
-        self._retriever = retrieval.Retriever(self.store, config)
+    def __init__(self, config: AppConfig):
+        self.store = retrieval.open_store(config.retriever, embedding_fingerprint(config))
+        self._retriever = retrieval.Retriever(self.store, config.retriever)
 
     async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
         return await asyncio.to_thread(self._retriever.search, requests)
@@ -59,7 +60,7 @@ class Local:
     def __init__(self, config: AppConfig, has_decoder: bool = True):
         self.text_encoder = TextEmbedder(config.text_encoder)
         self.image_encoder = ImageEmbedder(config.image_encoder)
-        self.knowledge = LocalKnowledge(config.retriever)
+        self.knowledge = LocalKnowledge(config)
         self.decoder = AnswerDecoder(config.decoder) if has_decoder else None
         self._config = config
         self._splitter = Splitter(load_tokenizer(config.text_encoder), config.retriever.passages)

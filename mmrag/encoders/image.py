@@ -1,8 +1,6 @@
 """Pictures to vectors: one embedding in the space of the texts, and a grid of region features."""
 
-import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +11,15 @@ from torch import Tensor
 from mmrag.encoders.pixels import square
 from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
 from mmrag.errors import ConfigurationError
-
-preprocessing_version = "square-1"
-"""Part of the fingerprint: change it whenever the same picture would reach the network as other pixels."""
-
-
-@dataclass(frozen=True)
-class ImageEmbeddings:
-    """embeddings: float32 [n, dimension], unit length. grids: float16 [n, num_regions, grid_dimension]."""
-
-    embeddings: np.ndarray
-    grids: np.ndarray
+from mmrag.types import ImageEmbeddings
 
 
 class ImageEncoder:
-    """A trained tower and its preprocessing. `fingerprint` names both, for cache keys."""
+    """A trained tower and its preprocessing."""
 
     def __init__(self, tower: ImageTower, device: str = "cpu"):
         self.tower = tower.eval().to(device)
         self.device = device
-        self.fingerprint = _fingerprint(self.tower)
 
     @property
     def dimension(self) -> int:
@@ -107,11 +94,3 @@ def _read_tower(folder: Path, stored: dict) -> ImageTower:
 
 def _half(value: Tensor) -> Tensor:
     return value.half() if value.is_floating_point() else value
-
-
-def _fingerprint(tower: ImageTower) -> str:
-    digest = hashlib.sha256(json.dumps(tower.config.__dict__, sort_keys=True, default=list).encode())
-    for name, value in sorted(tower.state_dict().items()):
-        digest.update(name.encode() + _half(value).cpu().contiguous().numpy().tobytes())
-    kind = tower.config.backbone.get("name", tower.config.backbone["kind"])
-    return f"{kind}-{digest.hexdigest()[:16]}-{preprocessing_version}"

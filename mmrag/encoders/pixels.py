@@ -3,6 +3,9 @@
 import numpy as np
 from PIL import Image
 
+PREPROCESSING_VERSION = "square-1"
+"""Part of every image embedding's fingerprint: change it when a picture would reach the network as other pixels."""
+
 max_aspect = 2.0
 """Longer pictures are padded to this ratio of sides before they are stretched into a square."""
 

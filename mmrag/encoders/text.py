@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.bert import is_plain_bert, load_bert
-from mmrag.encoders.tokenizer import fingerprint, load_tokenizer, model_directory
+from mmrag.encoders.tokenizer import load_tokenizer, model_directory
 from mmrag.errors import ConfigurationError
 
 
@@ -23,7 +23,6 @@ class TextEncoder:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         self.config = config
-        self.fingerprint = fingerprint(config)
         self._tokenizer = load_tokenizer(config)
         self._tokenizer.enable_truncation(config.max_tokens)
         self._model = _load_model(config)

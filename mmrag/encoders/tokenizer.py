@@ -1,7 +1,5 @@
-"""Finding and reading the files of a text model without loading the model: its tokenizer, its fingerprint."""
+"""Finding and reading the files of a text model without loading the model."""
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -32,22 +30,6 @@ def load_tokenizer(config: TextEncoderConfig) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def fingerprint(config: TextEncoderConfig) -> str:
-    """Names everything that an embedding depends on; equal fingerprints give equal embeddings."""
-    directory = model_directory(config.model, config.revision)
-    weights = _digest_of_files(str(directory.resolve()))
-    return f"text:{Path(config.model).name}:{weights}:{config.pooling}:{config.max_tokens}"
-
-
-@lru_cache
-def _digest_of_files(directory: str) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(directory).glob("*.json")) + sorted(Path(directory).glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def _packaged_minilm() -> Path:

@@ -49,20 +49,10 @@ def test_saved_in_half_precision_and_loaded_it_sees_the_same(tmp_path):
     encoder = small_encoder()
     encoder.save(tmp_path)
     loaded = ImageEncoder.load(tmp_path)
-    assert loaded.fingerprint == encoder.fingerprint
     seen, expected = (e.encode([picture()]).embeddings for e in (loaded, encoder))
     np.testing.assert_allclose(seen, expected, atol=5e-3)
     num_values = sum(value.numel() for value in encoder.tower.state_dict().values())
     assert (tmp_path / "model.safetensors").stat().st_size < 2.5 * num_values + 20_000
-
-
-def test_other_weights_or_another_size_have_another_fingerprint():
-    encoder = small_encoder()
-    with torch.no_grad():
-        encoder.tower.projection.bias += 1
-    wider = TowerConfig(tiny.backbone, side_px=32, grid_dimension=4, dimension=24)
-    assert len({small_encoder().fingerprint, ImageEncoder(encoder.tower).fingerprint,
-                small_encoder(wider).fingerprint}) == 3
 
 
 def test_transparent_margins_do_not_matter():

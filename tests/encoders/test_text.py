@@ -18,7 +18,7 @@ from transformers import (
 
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.text import TextEncoder
-from mmrag.encoders.tokenizer import fingerprint, model_directory
+from mmrag.encoders.tokenizer import model_directory
 from mmrag.errors import ConfigurationError
 
 TEXTS = ["capital of Peru?", "a cat", "", "The quick brown fox jumps over the lazy dog. " * 5, "España, 東京 🐈"]
@@ -83,18 +83,6 @@ def test_the_encoder_half_of_t5_and_the_text_tower_of_clip_load(tmp_path):
 def test_a_long_text_is_cut_at_max_tokens():
     short, long = TextEncoder(TextEncoderConfig(max_tokens=16)).encode(["word " * 14, "word " * 5_000])
     np.testing.assert_allclose(short, long, atol=1e-5)
-
-
-def test_the_fingerprint_names_everything_an_embedding_depends_on(tmp_path):
-    config = BertConfig(vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
-    first, second = saved(BertModel(config), tmp_path / "a" / "m"), saved(BertModel(config), tmp_path / "b" / "m")
-    fingerprints = {
-        fingerprint(TextEncoderConfig(model=first)),
-        fingerprint(TextEncoderConfig(model=second)),
-        fingerprint(TextEncoderConfig(model=first, pooling="cls")),
-        fingerprint(TextEncoderConfig(model=first, max_tokens=32)),
-    }
-    assert len(fingerprints) == 4
 
 
 def test_a_model_that_is_nowhere_is_a_configuration_error(tmp_path):
