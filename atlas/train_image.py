@@ -18,7 +18,8 @@ from atlas.artists import ARTISTS, cache_dir, icon_names, load_artist, picture_p
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.pixels import square
 from mmrag.encoders.text import TextEncoder
-from mmrag.training.contrastive import ContrastiveConfig, PictureSet, Validation, train_image_tower
+from mmrag.training.contrastive import ContrastiveConfig, Validation, train_image_tower
+from mmrag.training.picture_bank import PictureSet
 
 atlas_dir = Path(__file__).parent
 weights_dir = atlas_dir / "weights" / "image_encoder"

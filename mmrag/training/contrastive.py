@@ -1,15 +1,12 @@
 """Train an image tower so that the same thing, drawn by anybody, lands in one place.
 
-Each batch shows many things, each in several views (different artists where there are several), and the loss
-asks every view to find the other views of its thing among all pictures of the batch (SupCon: Khosla et al. 2020),
-and its own prototype among all things (proxies: Movshovitz-Attias et al. 2017). Where texts are given, it is also
-asked to find its text among all texts, whose encoder stays as it is (LiT: Zhai et al. 2021).
+Each batch shows many things, each in several views: by different artists where there are several, and changed at
+random. See `contrastive_loss` for what is asked of them.
 """
 
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,16 +18,8 @@ from tqdm import tqdm
 
 from mmrag.encoders.image import ImageEncoder
 from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
-from mmrag.training.augment import augment
-
-
-@dataclass(frozen=True)
-class PictureSet:
-    """One artist: keys [n] of the things shown, and their pictures, uint8 [n, S, S, 4] (S >= the tower's side)."""
-
-    keys: list[str]
-    pictures: np.ndarray
-
+from mmrag.training.contrastive_loss import ContrastiveLoss
+from mmrag.training.picture_bank import Batches, PictureBank, PictureSet
 
 small_tower = TowerConfig({"kind": "residual", "widths": [32, 64, 192, 384]})
 
@@ -65,72 +54,6 @@ class Validation:
     queries: PictureSet
 
 
-class PictureBank:
-    """All pictures of all artists, drawn from by thing."""
-
-    def __init__(self, pictures: dict[str, PictureSet], group_shares: dict[str, float]):
-        self.pictures = torch.from_numpy(np.concatenate([artist.pictures for artist in pictures.values()]))
-        by_key: dict[str, list[int]] = {}
-        for row, key in enumerate(key for artist in pictures.values() for key in artist.keys):
-            by_key.setdefault(key, []).append(row)
-        self.keys = sorted(by_key)
-        self.rows = [np.array(by_key[key]) for key in self.keys]
-        groups = np.array([key.partition("-")[0] for key in self.keys])
-        rest = np.flatnonzero(~np.isin(groups, list(group_shares)))
-        self.pools = [(share, np.flatnonzero(groups == group)) for group, share in group_shares.items()]
-        self.pools.append((1 - sum(group_shares.values()), rest))
-
-    def draw(self, num_things: int, num_views: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Thing indices [num_things * num_views] and their pictures; different artists where there are enough."""
-        things = np.concatenate([
-            random.choice(pool, min(len(pool), round(share * num_things)), replace=False)
-            for share, pool in self.pools
-        ])
-        rows = [self._views(self.rows[thing], num_views, random) for thing in things]
-        return torch.from_numpy(things.repeat(num_views)), self.pictures[np.concatenate(rows)]
-
-    @staticmethod
-    def _views(rows: np.ndarray, num_views: int, random: np.random.Generator) -> np.ndarray:
-        repeated = [random.permutation(rows) for _ in range(math.ceil(num_views / len(rows)))]
-        return np.concatenate(repeated)[:num_views]
-
-
-class ContrastiveLoss(nn.Module):
-    """Views find each other, their thing's prototype, and their thing's text."""
-
-    def __init__(self, config: ContrastiveConfig, num_things: int, texts: list[Tensor] | None):
-        super().__init__()
-        self.config = config
-        self.prototypes = nn.Parameter(torch.randn(num_things, config.tower.dimension) * 0.05)
-        self.text_scale = nn.Parameter(torch.tensor(math.log(20.0)))
-        self.texts = texts
-
-    def forward(self, embeddings: Tensor, things: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
-        parts = {"views": _between_views(embeddings, things, self.config.scale)}
-        prototypes = F.normalize(self.prototypes, dim=1)
-        parts["proxies"] = F.cross_entropy(self.config.scale * embeddings @ prototypes.T, things)
-        if self.texts is not None and self.config.text_weight:
-            parts["texts"] = self._to_texts(embeddings, things, random)
-        weights = {"views": 1.0, "proxies": self.config.proxy_weight, "texts": self.config.text_weight}
-        return parts | {"loss": sum(weights[name] * part for name, part in parts.items())}
-
-    def _to_texts(self, embeddings: Tensor, things: Tensor, random: np.random.Generator) -> Tensor:
-        described = torch.tensor([len(texts) for texts in self.texts]) > 0
-        column = described.cumsum(0) - 1
-        chosen = torch.stack([texts[random.integers(len(texts))] for texts in self.texts if len(texts)])
-        kept = described[things]
-        logits = self.text_scale.exp() * embeddings[kept] @ chosen.T
-        return F.cross_entropy(logits, column[things[kept]])
-
-
-def _between_views(embeddings: Tensor, things: Tensor, scale: float) -> Tensor:
-    itself = torch.eye(len(things), dtype=torch.bool)
-    logits = (scale * embeddings @ embeddings.T).masked_fill(itself, -torch.inf)
-    positive = (things[:, None] == things[None, :]) & ~itself
-    log_shares = F.log_softmax(logits, dim=1).masked_fill(~positive, 0)
-    return -(log_shares.sum(1) / positive.sum(1)).mean()
-
-
 def recall_at_1(tower: ImageTower, validation: Validation) -> float:
     """Share of queries whose nearest gallery picture shows the same thing."""
     gallery, queries = (_embed(tower, part.pictures) for part in (validation.gallery, validation.queries))
@@ -148,29 +71,6 @@ def _embed(tower: ImageTower, pictures: np.ndarray) -> Tensor:
     return torch.cat(parts)
 
 
-class Batches:
-    """Draws and changes the pictures of the next step on a thread of its own while this one is learnt from."""
-
-    def __init__(self, bank: PictureBank, config: ContrastiveConfig):
-        self.bank, self.config = bank, config
-        self._thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-        self._next: tuple[int, Future] | None = None
-
-    def take(self, step: int) -> tuple[Tensor, Tensor, np.random.Generator]:
-        """Thing indices [n], float32 [n, 3, side, side], and the step's random numbers; all follow from the seed."""
-        if self._next is None or self._next[0] != step:
-            self._next = (step, self._thread.submit(self._make, step))
-        batch = self._next[1].result()
-        self._next = (step + 1, self._thread.submit(self._make, step + 1))
-        return batch
-
-    def _make(self, step: int) -> tuple[Tensor, Tensor, np.random.Generator]:
-        random = np.random.default_rng((self.config.seed, step))
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        things, pictures = self.bank.draw(self.config.num_things, self.config.num_views, random)
-        return things, augment(pictures, self.config.tower.side_px, generator), random
-
-
 class ContrastiveTraining:
     """A run that can stop at any step and go on: state, one step, checkpoints and the log."""
 
@@ -184,8 +84,15 @@ class ContrastiveTraining:
         if texts is not None:
             empty = np.zeros((0, config.tower.dimension), np.float32)
             described = [torch.from_numpy(texts.get(key, empty)) for key in bank.keys]
-        self._batches = Batches(bank, config)
-        self.loss = ContrastiveLoss(config, len(bank.keys), described)
+        self._batches = Batches(bank, config.num_things, config.num_views, config.tower.side_px, config.seed)
+        self.loss = ContrastiveLoss(
+            len(bank.keys),
+            config.tower.dimension,
+            described,
+            config.scale,
+            config.proxy_weight,
+            config.text_weight,
+        )
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.learning_rate, betas=(0.9, 0.98))
 
     def _parameter_groups(self) -> list[dict]:

@@ -7,7 +7,7 @@ pytest.importorskip("resvg_py")
 
 from atlas.artists import ARTISTS, heldout_dir, thing_id
 from atlas.train_image import allowed_pictures, atlas_dir
-from mmrag.training.contrastive import PictureSet
+from mmrag.training.picture_bank import PictureSet
 
 
 def drawn(keys: list[str], seed: int = 0) -> PictureSet:

@@ -10,11 +10,10 @@ from mmrag.encoders.tower import TowerConfig
 from mmrag.training.augment import augment
 from mmrag.training.contrastive import (
     ContrastiveConfig,
-    PictureBank,
-    PictureSet,
     Validation,
     train_image_tower,
 )
+from mmrag.training.picture_bank import PictureBank, PictureSet
 
 side_px = 32
 quick = ContrastiveConfig(
