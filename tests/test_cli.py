@@ -1,0 +1,105 @@
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmrag import cli
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def config(tmp_path) -> str:
+    """A configuration with a store of its own and the trained models."""
+    path = tmp_path / "serve_config.yaml"
+    arguments = {
+        "retriever": {"path": str(tmp_path / "knowledge.sqlite")},
+        "image_encoder": {"model": str(ROOT / "atlas/weights/image_encoder")},
+        "decoder": {"model": str(ROOT / "atlas/weights/fusion_decoder")},
+    }
+    path.write_text(yaml.safe_dump({"applications": [{"args": arguments}]}))
+    return str(path)
+
+
+def run(*arguments: str) -> int:
+    return cli.main(list(arguments))
+
+
+def write_countries(folder: Path) -> Path:
+    documents = [
+        {
+            "id": "zubrovia",
+            "title": "Zubrovia",
+            "text": "Zubrovia is a country on the Sea of Glass. Its capital is Lutzport. One pays with the grosz.",
+            "images": ["flag.png"],
+            "metadata": {"size": 3},
+        },
+        {"id": "olmar", "title": "Olmar", "text": "The capital of Olmar is Veshtin. It borders Zubrovia."},
+    ]
+    (folder / "flag.png").write_bytes((ROOT / "atlas/images/country-np.png").read_bytes())
+    path = folder / "countries.jsonl"
+    path.write_text("\n".join(json.dumps(document) for document in documents) + '\n{"id": "bad", "titel": "x"}\n')
+    return path
+
+
+def test_ingest_then_ask_by_words_and_by_picture_in_one_process(config, tmp_path, capsys):
+    knowledge = write_countries(tmp_path)
+    assert run("ingest", str(knowledge), "--local", "--config", config) == 1
+    report = capsys.readouterr()
+    assert "2 documents written" in report.out and "1 refused" in report.out
+    assert "line 3" in report.err and "'title'" in report.err
+
+    assert run("ingest", str(knowledge), "--local", "--config", config) == 1
+    assert "0 documents written" in (out := capsys.readouterr().out) and "2 unchanged" in out
+
+    assert run("ask", "What is the capital of Zubrovia?", "--local", "--config", config, "--json", "--explain") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["answer"] == "Lutzport"
+    assert answer["passages"][0]["document_id"] == "zubrovia"
+    shares = answer["attribution"]["passages"]
+    assert max(shares, key=shares.get) == "zubrovia#0"
+
+    flag = str(tmp_path / "flag.png")
+    assert run("ask", "capital?", "--image", flag, "--local", "--config", config) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0] == "Lutzport" and "[zubrovia#0]" in shown
+
+    assert run("search", "capital", "--filter", "size=3", "--local", "--config", config, "--json") == 0
+    assert [p["document_id"] for p in json.loads(capsys.readouterr().out)["passages"]] == ["zubrovia"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ingest", "nowhere.jsonl", "--local"], "nowhere.jsonl"),
+        (["ask", "x", "--image", "nowhere.png"], "nowhere.png: No such file or directory"),
+        (["ask", "x", "--url", "http://127.0.0.1:9"], "make serve"),
+        (["ask", "x", "--filter", "size"], "write FIELD=VALUE"),
+        (["ask", "x", "--local", "--config", "nowhere.yaml"], "--config"),
+        (["eval", "nowhere"], "has no evaluate.py"),
+        (["train", "nowhere"], "has no train.py"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line_that_names_the_mend(arguments, message, capsys):
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error and "Traceback" not in error and len(error.splitlines()) == 1
+
+
+def test_an_unknown_configuration_key_is_named(tmp_path, capsys):
+    path = tmp_path / "serve_config.yaml"
+    path.write_text("applications:\n  - args: {text_encoder: {modle: x}}\n")
+    assert run("ask", "x", "--local", "--config", str(path)) == 1
+    assert "text_encoder.modle" in capsys.readouterr().err
+
+
+def test_every_mmrag_command_in_the_readme_is_one(capsys):
+    commands = re.findall(r"^\$ \.venv/bin/mmrag (.+?)(?:  +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        options = cli._parser().parse_args(shlex.split(command))
+        for path in (getattr(options, "image", None), getattr(options, "folder", None)):
+            assert path is None or (ROOT / path).exists(), command
