@@ -81,7 +81,7 @@ def validation_examples(seed: int, num_each: int) -> list[Example]:
     return [examples.example(kind) for kind in KINDS_OF_QUESTION for _ in range(num_each)]
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--variant", choices=VARIANTS, default="dual_stream")
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-resume", action="store_true")
     parser.add_argument("--retrieved", type=int, default=0, help="mix in so many questions put to the real retriever")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     steps = 10**9 if arguments.minutes else arguments.steps

@@ -142,10 +142,10 @@ def validate_on(things: frozenset[str], kind: str, artists: dict[str, PictureSet
     return Validation(gallery, PictureSet([key for key, _ in chosen], np.stack([picture for _, picture in chosen])))
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=cache_dir.parent / "image_tower")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     splits = load_splits()
     aside = validation_things(splits, one_in=40)
     pictures = training_pictures(splits, aside)
