@@ -25,6 +25,8 @@ def environment(run_directory: str) -> dict[str, str]:
         "RAY_worker_niceness": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        # On a busy machine its own helpers may take longer than the 30 s after which the raylet would give up.
+        "RAY_agent_register_timeout_ms": "300000",
         # Requests end within their deadline; what else waits for a client is a client that has gone.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         # With one node nobody has to be told to go elsewhere before a replica stops.

@@ -40,4 +40,5 @@ def make_safe(path: str) -> None:
         file.write(text)
 
 
-main()
+if __name__ == "__main__":
+    main()

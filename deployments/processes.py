@@ -51,6 +51,14 @@ def holder_of(port: int) -> Process | None:
     return None
 
 
+def listening_addresses(pid: int) -> set[str]:
+    """The IPv4 addresses at which a process listens."""
+    sockets = set(_open_files(pid))
+    rows = [line.split() for line in _read("/proc/net/tcp").decode().splitlines()[1:]]
+    mine = [row[1].partition(":")[0] for row in rows if row[3] == _LISTEN and f"socket:[{row[9]}]" in sockets]
+    return {socket.inet_ntoa(bytes.fromhex(address)[::-1]) for address in mine}
+
+
 def descendants_of(ancestor: int) -> list[int]:
     """All processes below `ancestor`, zombies included."""
     children: dict[int, list[int]] = {}

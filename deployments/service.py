@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from deployments import processes
 from deployments.launch import say
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ def start_ray(run_directory: str) -> None:
                 raise
             say("Ray is slow to start on this busy machine: trying again")
             ray.shutdown()
+            processes.end(processes.descendants_of(os.getpid()))
 
 
 def wait_for_controller(starting: Future) -> None:

@@ -12,6 +12,7 @@ import base64
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -207,21 +208,15 @@ class AsyncClient:
         return response
 
 
-class _reachable:
-    """Turns httpx's errors into ours."""
-
-    def __init__(self, url: str):
-        self._url = url
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, httpx.TimeoutException):
-            raise errors.DeadlineExceeded(f"{self._url} did not answer in time") from error
-        if isinstance(error, httpx.TransportError):
-            hint = "is it running? `make serve` starts it"
-            raise errors.Unavailable(f"no service answers at {self._url}: {hint} ({error})") from error
+@contextmanager
+def _reachable(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise errors.DeadlineExceeded(f"{url} did not answer in time") from error
+    except httpx.TransportError as error:
+        hint = "is it running? `make serve` starts it"
+        raise errors.Unavailable(f"no service answers at {url}: {hint} ({error})") from error
 
 
 class _Events:

@@ -1,4 +1,4 @@
-"""A service for the tests: the HTTP API on a real port over real parts in this process, with tiny models."""
+"""A service for tests: the HTTP API on a real port over real parts in this process, with tiny models."""
 
 import asyncio
 import threading
@@ -9,12 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
-from deployments.http_api import create_app
 from mmrag.config import AppConfig
-from mmrag.local import Local
-from tests.deployments.tiny_models import write_decoder, write_image_encoder
 
 LIMITS = {"max_request_bytes": 2_000_000, "max_image_bytes": 500_000, "max_image_pixels": 4_000_000, "timeout_s": 5.0}
 
@@ -22,6 +18,8 @@ LIMITS = {"max_request_bytes": 2_000_000, "max_image_bytes": 500_000, "max_image
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
     """A directory with an untrained image encoder and an untrained fusion decoder."""
+    from tests.deployments.tiny_models import write_decoder, write_image_encoder
+
     directory = tmp_path_factory.mktemp("models")
     write_image_encoder(directory / "image_encoder")
     write_decoder(directory / "fusion_decoder")
@@ -42,6 +40,8 @@ def config_for(models: Path, store: Path) -> AppConfig:
 @contextmanager
 def serving(app) -> Iterator[str]:
     """Serve an ASGI application on a port of its own; yields its address."""
+    import uvicorn
+
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
@@ -59,6 +59,9 @@ async def all_well() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def url(models, tmp_path_factory) -> Iterator[str]:
     """The address of a service with every limit small."""
+    from deployments.http_api import create_app
+    from mmrag.local import Local
+
     config = config_for(models, tmp_path_factory.mktemp("store"))
     with serving(create_app(Local(config).pipeline, all_well, config)) as address:
         yield address

@@ -1,0 +1,107 @@
+"""The guard in front of haproxy: where it listens, what it says, and that it ends with its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.fast_path import free_port, haproxy_binary
+
+CONFIG = """defaults
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+    errorfile 502 /nowhere/500.http
+    errorfile 503 /nowhere/500.http
+frontend prometheus
+    bind :{metrics}
+frontend http_frontend
+    bind {host}:{port}
+    default_backend nobody
+backend nobody
+    server gone 127.0.0.1:{nobody}
+listen stats
+  bind *:{stats}
+  stats enable
+"""
+
+pytestmark = pytest.mark.skipif(haproxy_binary() is None, reason="needs haproxy")
+
+
+@pytest.fixture
+def guard(tmp_path):
+    """Starts the guard from a parent of its own; returns (parent, port, path of the configuration)."""
+    ports = {name: free_port() for name in ("metrics", "port", "nobody", "stats")}
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(CONFIG.format(host="127.0.0.1", **ports))
+    environment = os.environ | {
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports["metrics"]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports["stats"]),
+        "MMRAG_HAPROXY": haproxy_binary(),
+        "MMRAG_PYTHON": sys.executable,
+    }
+    script = Path("deployments/haproxy_guard").resolve()
+    command = (
+        f"import subprocess, time; subprocess.Popen([{str(script)!r}, '-db', '-f', {str(path)!r}]); time.sleep(99)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", command], env=environment)
+    yield parent, ports["port"], path
+    parent.kill()
+    parent.wait()
+
+
+def until(condition):
+    until_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
+def answer(port: int) -> httpx.Response | None:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/v1/models")
+    except httpx.TransportError:
+        return None
+
+
+def test_without_a_replica_it_says_so_in_our_json(guard):
+    _, port, _ = guard
+    until(lambda: answer(port) is not None)
+    response = answer(port)
+    assert response.status_code == 503
+    assert response.json()["error"]["type"] == "unavailable"
+    assert response.headers["retry-after"] == "5"
+
+
+def test_statistics_are_for_this_machine_only(guard):
+    _, port, path = guard
+    until(lambda: answer(port) is not None)
+    addresses = [line.split()[1] for line in path.read_text().splitlines() if line.strip().startswith("bind")]
+    assert len(addresses) == 3
+    assert all(address.startswith("127.0.0.1:") for address in addresses)
+
+
+def test_it_ends_when_its_parent_is_killed(guard):
+    parent, port, _ = guard
+    until(lambda: answer(port) is not None)
+    parent.send_signal(signal.SIGKILL)
+    until(lambda: answer(port) is None)
+
+
+def test_the_address_that_was_configured_is_kept(tmp_path, monkeypatch):
+    from deployments.haproxy_guard import make_safe
+
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", "9101")
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "8404")
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(CONFIG.format(host="*", metrics=9101, port=8000, nobody=1, stats=8404))
+    make_safe(str(path))
+    make_safe(str(path))  # Ray writes the file anew for each reload; twice must do no harm
+    text = path.read_text()
+    assert "bind *:8000" in text and "bind 127.0.0.1:9101" in text and "bind 127.0.0.1:8404" in text

@@ -1,0 +1,241 @@
+"""`mmrag serve` from start to end: the service on Ray Serve, what it survives, and that nothing is left of it."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import openai
+import pytest
+import yaml
+
+from deployments import processes
+from deployments.fast_path import free_port
+from deployments.launch import RUN_ROOT
+from mmrag.client import Client
+from mmrag.types import Document
+from tests.deployments.pictures import data_uri, png
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 600  # a deadline for a hopelessly busy machine, not an expectation
+ZUBROVIA = Document("zubrovia", "Zubrovia", "Zubrovia is a country. Its capital is Lutzport.", [png()])
+
+
+class Running:
+    """A launcher as a user starts it, with its output."""
+
+    def __init__(self, config: Path, port: int, log: Path):
+        self.port, self.url, self._log = port, f"http://127.0.0.1:{port}", log
+        command = [sys.executable, "-m", "deployments.launch", "--config", str(config), "--port", str(port)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, words: str) -> None:
+        until_s = time.monotonic() + START_TIMEOUT_S
+        while words not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < until_s, self.output
+            time.sleep(0.2)
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Send a signal and wait; the seconds it took."""
+        started_s = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(30)
+        return time.monotonic() - started_s
+
+    def directory(self) -> str:
+        [found] = [path for path in Path(RUN_ROOT).glob("mmrag-*") if _launcher_of(path) == self.process.pid]
+        return str(found)
+
+
+def _launcher_of(directory: Path) -> int:
+    return int((directory / "launcher").read_text())
+
+
+@pytest.fixture(scope="module")
+def config(models, tmp_path_factory) -> Path:
+    """The project's own configuration with tiny models, a store of its own and two retrievers."""
+    written = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    [application] = written["applications"]
+    application["args"] |= {
+        "image_encoder": {"model": str(models / "image_encoder")},
+        "decoder": {"model": str(models / "fusion_decoder")},
+        "retriever": {"path": "knowledge.sqlite"},
+    }
+    [retriever] = [entry for entry in application["deployments"] if entry["name"] == "Retriever"]
+    retriever["num_replicas"] = 2
+    path = tmp_path_factory.mktemp("service") / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(written))
+    return path
+
+
+@pytest.fixture(scope="module")
+def service(config, tmp_path_factory):
+    running = Running(config, free_port(), tmp_path_factory.mktemp("log") / "output")
+    try:
+        running.wait_for("ready at")
+        with Client(running.url) as client:
+            client.upsert([ZUBROVIA])
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait(30)
+
+
+@pytest.fixture
+def client(service):
+    with Client(service.url) as client:
+        yield client
+
+
+def replicas_of(service: Running, deployment: str) -> list[int]:
+    name = f"ServeReplica:mmrag:{deployment}"
+    return [pid for pid in processes.descendants_of(service.process.pid) if name in processes.command_of(pid)]
+
+
+def until(condition, timeout_s: float = 300.0):
+    until_s = time.monotonic() + timeout_s
+    while not (result := condition()):
+        assert time.monotonic() < until_s
+        time.sleep(0.2)
+    return result
+
+
+def test_it_says_what_it_does_and_how_to_ask(service):
+    for words in ("starting Ray", "starting the components", f"ready at {service.url}", "curl -s"):
+        assert words in service.output
+
+
+def test_the_whole_graph_answers(client):
+    answer = client.answer("What is the capital of Zubrovia?", image=png(), explain=True)
+    assert answer["passages"][0]["document_id"] == "zubrovia"
+    assert answer["degraded"] == []
+    assert {"text_encoder", "image_encoder", "retriever", "decode", "total"} <= set(answer["timings_ms"])
+
+
+def test_a_stream_arrives_in_order_and_whole(client):
+    *pieces, answer = client.stream("What is the capital of Zubrovia?", max_new_tokens=8)
+    assert "".join(pieces) == answer["answer"]
+
+
+def test_errors_cross_the_cluster_as_they_are(service):
+    with httpx.Client(base_url=service.url) as http:
+        assert http.get("/v1/documents/nothing").status_code == 404
+        assert http.post("/v1/answer", json={"text": ""}).json()["error"]["param"] == "text"
+        classify = {"text": "x", "filters": {"a": "b" * 9_999}}
+        assert http.post("/v1/search", json=classify).status_code == 413
+        assert http.get("/nowhere").json()["error"]["type"] == "not_found"
+        big = http.post("/v1/answer", content=b" " * 40_000_000, headers={"content-type": "application/json"})
+        assert big.status_code == 413
+
+
+def test_many_callers_at_once_get_their_own_answers(service, client):
+    texts = [f"text number {i}" for i in range(48)]
+    expected = client.embed(texts)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda text: client.embed([text])[0], texts))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_openai_client_works(service):
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key="none") as ai:
+        found = ai.embeddings.create(model="mmrag", input=["one", data_uri(png())])
+    assert [len(item.embedding) for item in found.data] == [384, 384]
+
+
+def test_a_write_is_seen_by_every_retriever(service, client):
+    assert len(replicas_of(service, "Retriever")) == 2
+    for i in range(12):
+        name = f"Vexil{'aeiouy'[i % 6]}{i}stan"
+        client.upsert([Document(f"written-{i}", name, f"{name} exists.")])
+        for _ in range(4):
+            assert client.search(f"{name}?", top_k=1)["passages"][0]["document_id"] == f"written-{i}"
+        client.delete(f"written-{i}")
+        for _ in range(4):
+            found = client.search(f"{name}?", top_k=5)["passages"]
+            assert f"written-{i}" not in [passage["document_id"] for passage in found]
+
+
+def test_callers_who_hang_up_do_not_disturb_the_others(service, client):
+    address = ("127.0.0.1", service.port)
+    for i in range(20):
+        body = json.dumps({"text": f"What is the capital of Zubrovia, number {i}?", "stream": bool(i % 2)}).encode()
+        head = f"POST /v1/answer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        with socket.create_connection(address) as connection:
+            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+            time.sleep(0.01 * (i % 5))
+    assert client.answer("What is the capital of Zubrovia?")["passages"]
+
+
+def test_a_dead_component_costs_what_it_would_have_added_and_comes_back(service, client):
+    [pid] = replicas_of(service, "ImageEncoder")
+    os.kill(pid, signal.SIGKILL)
+    answer = client.answer("What is the capital of Zubrovia?", image=png((7, 77, 177)))
+    assert answer["passages"]
+    assert any("image_encoder" in note for note in answer["degraded"]) or "image_encoder" in answer["timings_ms"]
+    until(lambda: all(state == "ok" for state in client.ready().values()))
+    until(lambda: not client.answer("Zubrovia?", image=png((8, 88, 188)))["degraded"])
+    assert replicas_of(service, "ImageEncoder") != [pid]
+
+
+def test_only_the_configured_address_is_listened_at_by_the_proxy(service):
+    for pid in processes.descendants_of(service.process.pid):
+        if "haproxy" in processes.command_of(pid):
+            assert processes.listening_addresses(pid) <= {"127.0.0.1"}
+
+
+def test_the_port_in_use_is_said_at_once_and_by_name(service, config):
+    started_s = time.monotonic()
+    command = [sys.executable, "-m", "deployments.launch", "--config", str(config), "--port", str(service.port)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"port {service.port} is in use by process" in done.stderr and "haproxy" in done.stderr
+    assert f"--port {service.port + 1}" in done.stderr
+    assert time.monotonic() - started_s < 30
+
+
+def test_sigterm_stops_it_within_15_s_and_nothing_is_left(service):
+    directory, below = service.directory(), processes.descendants_of(service.process.pid)
+    assert len(below) > 8
+    assert service.stop() < 15
+    assert service.process.returncode == 0
+    assert not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
+    assert not processes.belonging_to(directory)
+    assert not os.path.exists(directory)
+    assert processes.is_port_free("127.0.0.1", service.port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_start_leaves_nothing(config, tmp_path, number):
+    running = Running(config, free_port(), tmp_path / "output")
+    running.wait_for("starting Ray")
+    until(lambda: len(processes.descendants_of(running.process.pid)) > 3)
+    directory, below = running.directory(), processes.descendants_of(running.process.pid)
+    assert running.stop(number) < 15
+    assert not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
+    assert not os.path.exists(directory)
+
+
+def test_what_a_killed_launcher_leaves_is_cleaned_up_by_the_next(config, tmp_path):
+    killed = Running(config, free_port(), tmp_path / "first")
+    killed.wait_for("starting Ray")
+    until(lambda: len(processes.descendants_of(killed.process.pid)) > 3)
+    directory = killed.directory()
+    killed.stop(signal.SIGKILL)
+    following = Running(config, free_port(), tmp_path / "second")
+    following.wait_for("starting Ray")
+    assert not processes.belonging_to(directory)
+    assert not os.path.exists(directory)
+    following.stop()

@@ -1,0 +1,120 @@
+"""What a caller of a deployment gets when replicas die, hang, refuse, or raise."""
+
+import asyncio
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from deployments import remote_calls
+from deployments.remote_calls import RemotePart
+from mmrag.errors import InvalidRequest, Overloaded, Unavailable
+
+
+class Handle:
+    """A deployment handle whose replicas do as they are told, one outcome after the other; the last one stays."""
+
+    def __init__(self, *outcomes):
+        self.outcomes = list(outcomes)
+        self.alive = True
+        self.num_calls = 0
+        self.num_cancelled = 0
+
+    def options(self, method_name: str, stream: bool) -> "Handle":
+        return self
+
+    def remote(self, *arguments):
+        self.num_calls += 1
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        return self._respond(outcome)
+
+    @property
+    def ping(self) -> "Ping":
+        return Ping(self)
+
+    async def _respond(self, outcome):
+        try:
+            if isinstance(outcome, float):
+                await asyncio.sleep(outcome)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+
+
+class Ping:
+    def __init__(self, handle: Handle):
+        self.handle = handle
+
+    async def remote(self):
+        if not self.handle.alive:
+            await asyncio.sleep(1_000)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(remote_calls, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(remote_calls, "PING_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(remote_calls, "PROBE_INTERVAL_S", 0.01)
+
+
+def raised_by_a_replica(cause: Exception) -> Exception:
+    return RayTaskError("embed", "traceback", cause).as_instanceof_cause()
+
+
+async def test_a_lost_replica_is_called_again_once():
+    handle = Handle(ActorDiedError(), "answer")
+    assert await RemotePart(handle, "part").call("embed") == "answer"
+    assert handle.num_calls == 2
+
+
+async def test_a_slow_replica_is_waited_for_while_it_lives():
+    assert await RemotePart(Handle(0.3), "part").call("embed") == 0.3
+
+
+async def test_a_deployment_without_replicas_fails_fast_and_is_found_again():
+    handle = Handle(1_000.0)
+    handle.alive = False
+    part = RemotePart(handle, "part")
+    with pytest.raises(Unavailable, match="part"):
+        await part.call("embed")
+    await asyncio.sleep(0.01)
+    assert handle.num_cancelled == 1
+    with pytest.raises(Unavailable):
+        await part.call("embed")
+    assert handle.num_calls == 1  # the second did not even try
+    handle.alive, handle.outcomes = True, ["answer"]
+    await asyncio.sleep(0.2)
+    assert await part.call("embed") == "answer"
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (BackPressureError(5, 5, 429, 2.5), Overloaded),
+        (raised_by_a_replica(Overloaded("full", 7.0)), Overloaded),
+        (raised_by_a_replica(InvalidRequest("bad", "text")), InvalidRequest),
+        (DeploymentUnavailableError("part"), Unavailable),
+        (ActorDiedError(), Unavailable),
+    ],
+)
+async def test_errors_of_ray_become_ours(raised, expected):
+    with pytest.raises(expected) as caught:
+        await RemotePart(Handle(raised), "part").call("embed")
+    assert type(caught.value) is expected
+    if expected is InvalidRequest:
+        assert caught.value.param == "text"
+    if expected is Overloaded:
+        assert caught.value.retry_after_s in (2.5, 7.0)
+
+
+async def test_a_caller_who_leaves_cancels_the_call():
+    handle = Handle(1_000.0)
+    task = asyncio.create_task(RemotePart(handle, "part").call("embed"))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert handle.num_cancelled == 1
