@@ -10,10 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from deployments import processes
+from deployments.demo import ingest_atlas, needs_atlas
 from deployments.launch import say
+from mmrag.config import AppConfig
 
 log = logging.getLogger(__name__)
+
+Options = dict[str, dict[str, Any]]
+"""Deployment -> its options."""
 
 READY_POLL_S = 0.1
 APPLICATION = "mmrag"
@@ -25,9 +32,10 @@ def main() -> int:
     """Serve until stdin ends."""
     run_directory, host, port, config_path = sys.argv[1:]
     os.chdir(Path(config_path).parent)
-    args, options = read_config(Path(config_path))
+    config, options = read_config(Path(config_path))
     try:
-        start(run_directory, host, int(port), args, options)
+        prepare_knowledge(Path(config_path), Path(config.retriever.path))
+        start(run_directory, host, int(port), config, options)
         Path(run_directory, "ready").touch()
         sys.stdin.read()  # until the launcher closes it, or is gone
     except Exception as error:
@@ -38,20 +46,32 @@ def main() -> int:
     return 0
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def read_config(path: Path) -> tuple[AppConfig, Options]:
     """The application's `args:` and its deployments' options from a Serve configuration file."""
     import yaml
 
     try:
         application = yaml.safe_load(path.read_text())["applications"][0]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        config = AppConfig.model_validate(application.get("args") or {})
+    except OSError as error:
+        sys.exit(f"{path}: {error.strerror}; run this in the project's folder, or name the file with --config")
+    except ValidationError as error:
+        sys.exit(f"the `args:` in {path} cannot be used: {error}")
+    except (yaml.YAMLError, KeyError, TypeError, IndexError) as error:
         sys.exit(f"{path} is no Serve configuration with an application in it: {error!r}")
     deployments = {entry["name"]: entry for entry in application.get("deployments", [])}
     options = {name: {key: entry[key] for key in entry if key != "name"} for name, entry in deployments.items()}
-    return application.get("args") or {}, options
+    return config, options
 
 
-def start(run_directory: str, host: str, port: int, args: dict[str, Any], options: dict) -> None:
+def prepare_knowledge(config_path: Path, store_path: Path) -> None:
+    """Put the atlas into the knowledge base the first time."""
+    if needs_atlas(config_path, store_path):
+        say("the atlas is not in the knowledge base yet: ingesting it (once)")
+        ingest_atlas(config_path, store_path)
+
+
+def start(run_directory: str, host: str, port: int, config: AppConfig, options: Options) -> None:
     """Bring everything up; returns when the service answers."""
     say("starting Ray")
     from ray import serve
@@ -62,7 +82,7 @@ def start(run_directory: str, host: str, port: int, args: dict[str, Any], option
     # The proxies take seconds to start: the components start beside them.
     proxies = ThreadPoolExecutor(1).submit(serve.start, http_options={"host": host, "port": port})
     wait_for_controller(proxies)
-    deploy(args, options)
+    deploy(config, options)
     proxies.result()
     wait_until_ready(host, port)
 
@@ -98,19 +118,13 @@ def wait_for_controller(starting: Future) -> None:
         time.sleep(0.05)
 
 
-def deploy(args: dict[str, Any], options: dict) -> None:
+def deploy(config: AppConfig, options: Options) -> None:
     """Hand the application to Ray Serve, without waiting for it."""
-    from pydantic import ValidationError
     from ray import serve
 
     from deployments.app import build_with
-    from mmrag.config import AppConfig
-    from mmrag.errors import ConfigurationError
 
-    try:
-        application = build_with(AppConfig.model_validate(args), options)
-    except (ValidationError, ConfigurationError) as error:
-        sys.exit(f"the configuration cannot be used: {error}")
+    application = build_with(config, options)
     say("starting the components")
     serve.run_many(
         [serve.RunTarget(target=application, name=APPLICATION)],
