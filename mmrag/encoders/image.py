@@ -1,15 +1,17 @@
 """Pictures to vectors: one embedding in the space of the texts, and a grid of region features."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmrag.encoders.pixels import square
-from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
+from mmrag.encoders.tower import ImageTower, TowerConfig, on_white, shrunk
 from mmrag.errors import ConfigurationError
 from mmrag.types import ImageEmbeddings
 
@@ -57,7 +59,7 @@ class ImageEncoder:
         """Write config.json and model.safetensors (half precision)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = self.tower.config.__dict__ | {"grid_shape": list(self.grid_shape)}
+        config = asdict(self.tower.config)
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         weights = {name: _half(value).contiguous() for name, value in self.tower.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
@@ -71,8 +73,13 @@ class ImageEncoder:
                 np.zeros((0, self.grid_shape[0] * self.grid_shape[1], self.grid_dimension), np.float16),
             )
         squares = np.stack([square(image, self.tower.config.side_px) for image in images])
-        embeddings, grids = self.tower(on_white(torch.from_numpy(squares).to(self.device)))
-        return ImageEmbeddings(embeddings.float().cpu().numpy(), grids.half().cpu().numpy())
+        pixels = on_white(torch.from_numpy(squares).to(self.device))
+        first, *others = self.tower.config.scales
+        embeddings, grids = self.tower(shrunk(pixels, first) if first != 1 else pixels)
+        for scale in others:
+            embeddings = embeddings + self.tower(shrunk(pixels, scale))[0]
+        embeddings = F.normalize(embeddings.float(), dim=1)
+        return ImageEmbeddings(embeddings.cpu().numpy(), grids.half().cpu().numpy())
 
 
 def _read_config(folder: Path) -> dict:
@@ -84,12 +91,16 @@ def _read_config(folder: Path) -> dict:
 
 
 def _read_tower(folder: Path, stored: dict) -> ImageTower:
-    tower = ImageTower(TowerConfig(**stored | {"grid_shape": tuple(stored["grid_shape"])}))
+    tower = ImageTower(TowerConfig(**{key: _frozen(value) for key, value in stored.items()}))
     try:
         tower.load_state_dict(load_file(folder / "model.safetensors"))
     except (FileNotFoundError, RuntimeError) as error:
         raise ConfigurationError(f"the weights in {folder} do not fit its config.json: {error}") from error
     return tower
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _half(value: Tensor) -> Tensor:

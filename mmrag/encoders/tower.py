@@ -10,13 +10,18 @@ from mmrag.encoders.backbones import build_backbone
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """What a tower looks like; stored beside its weights. `backbone` is what `build_backbone` takes."""
+    """What a tower looks like; stored beside its weights. `backbone` is what `build_backbone` takes.
+
+    A picture is looked at once for each of `scales`, shrunk onto white, and the embeddings are averaged; the
+    grid is that of the first look.
+    """
 
     backbone: dict
     side_px: int = 64
     grid_shape: tuple[int, int] = (4, 4)
     grid_dimension: int = 64
     dimension: int = 384
+    scales: tuple[float, ...] = (1.0,)
 
 
 class ImageTower(nn.Module):
@@ -52,3 +57,13 @@ def on_white(pictures: Tensor) -> Tensor:
     """uint8 [n, side, side, 4] to float32 [n, 3, side, side] in 0..1, laid on white."""
     layers = pictures.permute(0, 3, 1, 2).float() / 255
     return layers[:, :3] * layers[:, 3:] + (1 - layers[:, 3:])
+
+
+def shrunk(pixels: Tensor, scale: float) -> Tensor:
+    """The same pictures, float32 [n, 3, side, side], at `scale` (up to 1) in the middle of white."""
+    side_px = pixels.shape[-1]
+    inner_px = round(side_px * scale)
+    before = (side_px - inner_px) // 2
+    after = side_px - inner_px - before
+    inner = F.interpolate(pixels, size=inner_px, mode="bilinear", antialias=True)
+    return F.pad(inner, (before, after, before, after), value=1.0)

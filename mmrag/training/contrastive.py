@@ -21,7 +21,7 @@ from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
 from mmrag.training.contrastive_loss import ContrastiveLoss
 from mmrag.training.picture_bank import Batches, PictureBank, PictureSet
 
-small_tower = TowerConfig({"kind": "residual", "widths": [32, 64, 192, 384]})
+small_tower = TowerConfig({"kind": "residual", "widths": [32, 64, 192, 384]}, scales=(1.0, 0.85))
 
 
 @dataclass(frozen=True)

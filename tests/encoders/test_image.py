@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,15 @@ def test_saved_in_half_precision_and_loaded_it_sees_the_same(tmp_path):
     np.testing.assert_allclose(seen, expected, atol=5e-3)
     num_values = sum(value.numel() for value in encoder.tower.state_dict().values())
     assert (tmp_path / "model.safetensors").stat().st_size < 2.5 * num_values + 20_000
+
+
+def test_looks_at_several_scales_are_averaged():
+    looks = [small_encoder(replace(tiny, scales=scales)) for scales in ((1.0,), (0.5,), (1.0, 0.5))]
+    near, far, both = (encoder.encode([picture()]) for encoder in looks)
+    middle = near.embeddings + far.embeddings
+    np.testing.assert_allclose(both.embeddings, middle / np.linalg.norm(middle), atol=1e-5)
+    assert (near.embeddings != far.embeddings).any()
+    np.testing.assert_array_equal(both.grids, near.grids)
 
 
 def test_transparent_margins_do_not_matter():
