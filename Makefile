@@ -9,7 +9,6 @@ help:  ## what there is
 
 serve:  ## serve the atlas at http://127.0.0.1:8000 (PORT=… HOST=… to change)
 	@cluster/install
-	@[ -e .mmrag/atlas ] || { .venv/bin/mmrag ingest atlas --local && touch .mmrag/atlas; }
 	@exec .venv/bin/mmrag serve --host $(HOST) --port $(PORT)
 
 test:  ## lint and test everything
