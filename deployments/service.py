@@ -38,12 +38,13 @@ def main() -> int:
         start(run_directory, host, int(port), config, options)
         Path(run_directory, "ready").touch()
         sys.stdin.read()  # until the launcher closes it, or is gone
+        return 0
     except Exception as error:
         log.debug("start failed", exc_info=True)
-        sys.exit(f"the service cannot start: {_last_lines(str(error))}")
+        print(f"the service cannot start: {_essence(str(error))}", file=sys.stderr, flush=True)
+        return 1
     finally:
         stop()
-    return 0
 
 
 def read_config(path: Path) -> tuple[AppConfig, Options]:
@@ -142,7 +143,7 @@ def wait_until_ready(host: str, port: int) -> None:
     while not answers(host, port):
         application = serve.status().applications[APPLICATION]
         if application.status == ApplicationStatus.DEPLOY_FAILED:
-            sys.exit(f"the service cannot start: {_reason(application)}")
+            raise RuntimeError(_reason(application))
         ready = {name for name, state in application.deployments.items() if state.status == "HEALTHY"}
         if done := sorted(ready - waiting_for):
             say(f"ready: {', '.join(done)}")
@@ -181,11 +182,14 @@ def _address(host: str, port: int) -> str:
 
 def _reason(application: Any) -> str:
     messages = [state.message for state in application.deployments.values() if state.message]
-    return _last_lines("\n".join([application.message, *messages]), 40)
+    return "\n".join([application.message, *messages])
 
 
-def _last_lines(text: str, num_lines: int = 12) -> str:
-    return "\n".join(text.strip().splitlines()[-num_lines:])
+def _essence(text: str) -> str:
+    # Ray quotes whole stacks; our own errors say in one line what is wrong and how to mend it.
+    lines = text.strip().splitlines()
+    ours = [line for line in lines if line.startswith("mmrag.errors.")]
+    return ours[-1].partition(": ")[2] if ours else "\n".join(lines[-12:])
 
 
 def _say_ready(host: str, port: int) -> None:
