@@ -11,7 +11,7 @@ from atlas.invented import distractions, invent_country, invent_generic, invent_
 from atlas.layouts import write_text
 from atlas.questions_seen import Wording, Wordings
 from atlas.wording import fill, load_schema
-from mmrag.training.data import UNKNOWN, Asked, Example, Page, RetrievalSimulator, drop_modality
+from mmrag.training.data import UNKNOWN, Asked, Example, Page, RetrievalSimulator, blur_words, drop_modality
 
 KINDS_OF_QUESTION = {
     "country named": 26, "country shown": 24, "country both": 5, "thing named": 5, "thing shown": 6,
@@ -20,7 +20,7 @@ KINDS_OF_QUESTION = {
 }  # fmt: skip
 GOLD_MISSING_SHARE = 0.1
 NO_PASSAGES_SHARE = 0.015
-MODALITY_DROPOUT = 0.1
+MODALITY_DROPOUT = 0.06
 STAGES = [(0.06, 1, 0.35), (0.14, 2, 0.5), (0.3, 4, 0.75), (1.01, 8, 1.0)]
 """Until this share of the run: at most so many passages, telling at most this share of their facts."""
 
@@ -44,8 +44,9 @@ class Question:
 class ReadingExamples(Iterator[Example]):
     """Examples without end; set `progress` (0 to 1) to make them harder."""
 
-    def __init__(self, seed: int, wordings: Wordings, progress: float = 0.0):
+    def __init__(self, seed: int, wordings: Wordings, progress: float = 0.0, is_training: bool = True):
         self.rng, self.progress, self.wordings = random.Random(seed), progress, wordings
+        self.is_training = is_training
         self.simulator = RetrievalSimulator(np.random.default_rng(seed))
         self.schema = load_schema()
 
@@ -71,8 +72,13 @@ class ReadingExamples(Iterator[Example]):
         )
         request, gold = self.simulator.request(asked, pages, gold)
         drop_modality(request, self.simulator.rng, MODALITY_DROPOUT)
+        if request.text and request.text_embedding is not None and not question.kind.startswith("generic"):
+            request.text = self.blurred(request.text)
         found = gold >= 0 or question.task == "classify"
         return Example(request, question.target if found else UNKNOWN, gold, question.kind if gold >= 0 else "unknown")
+
+    def blurred(self, text: str) -> str:
+        return blur_words(text, self.simulator.rng) if self.is_training else text
 
     def num_passages(self, most: int) -> int:
         if most < 8:
@@ -152,7 +158,8 @@ class ReadingExamples(Iterator[Example]):
             kept = entity.values
         text = write_text(self.rng, entity.kind, entity.name, kept)
         if self.rng.random() < 0.2 * told:
-            text = " ".join([text, *distractions(self.rng, entity.name)])
+            joint = " " if text.endswith(".") else "\n" if "\n" in text else ". "
+            text += joint + " ".join(distractions(self.rng, entity.name))
         return Page(entity.title, text, entity.labels, self.rng.random() < 0.93)
 
     def distractors(self, question: Question, num: int, told: float) -> list[Page]:

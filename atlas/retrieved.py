@@ -72,7 +72,8 @@ class RetrievedExamples(Iterator[Example]):
         target = told[noted.gold_id].values[noted.attribute] if gold >= 0 else UNKNOWN
         if gold < 0 and noted.request.task == "classify":
             return None
-        request = replace(noted.request, passages=passages)
+        text = noted.request.text and self.invented.blurred(noted.request.text)
+        request = replace(noted.request, passages=passages, text=text)
         return Example(request, target, gold, f"retrieved {noted.kind}")
 
     def num_passages(self) -> int:
@@ -81,7 +82,7 @@ class RetrievedExamples(Iterator[Example]):
     def retold(self, entity: Entity, attribute: str) -> Entity:
         """The entity with other facts: those of an invented one; its name stays."""
         other = self.invented.entity(entity.kind)
-        while attribute != "name" and attribute not in other.values:
+        while attribute in entity.values and attribute not in other.values:
             other = self.invented.entity(entity.kind)
         return replace(entity, values=other.values | {"name": entity.values["name"]})
 
@@ -146,7 +147,7 @@ def _asked(rng: random.Random, entities: dict[str, Entity], pictures: dict) -> t
     if kind.startswith("country"):
         attribute = rng.choice([attribute for attribute in entity.values if attribute != "name"])
     elif kind == "classify":
-        attribute = "continent" if "continent" in entity.values else "name"
+        attribute = "continent"
     key = ("captions",) if kind == "caption" else (entity.kind, attribute, "shown")
     if kind in ("country named", "country both"):
         key = (entity.kind, attribute, "named")

@@ -91,7 +91,8 @@ class RetrievalSimulator:
             if not page.has_image:
                 measured[i].pop("text_image", None)
             if asked.text is not None and mentions(asked.text, [page.title, *page.labels]) and rng.random() < 0.93:
-                measured[i]["label"] = 1.0
+                is_rare = i == gold or rng.random() < 0.3
+                measured[i]["label"] = 1.0 if is_rare else float(rng.uniform(0.02, 0.6))
         return measured
 
     def textual(self, num: int, gold: int) -> dict[str, np.ndarray]:
@@ -156,6 +157,20 @@ def drop_modality(request: DecodeRequest, rng: np.random.Generator, rate: float)
     if rng.random() < rate:
         for passage in request.passages:
             passage.text_embedding = passage.image_embedding = None
+
+
+def blur_words(text: str, rng: np.random.Generator) -> str:
+    """Some or all words of a question lost: its meaning must then be taken from its embedding.
+
+    Without this a small model learns the words of the training questions by heart, and fails on other wordings.
+    """
+    chance = rng.random()
+    if chance < 0.4:
+        return ""
+    words = text.split()
+    if chance < 0.65:
+        return " ".join(word for word in words if rng.random() < 0.5)
+    return text
 
 
 def unit(rng: np.random.Generator, dimension: int) -> np.ndarray:

@@ -1,0 +1,99 @@
+"""The examples the decoder learns from: answerable, varied, and not the same twice."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from atlas.layouts import write_text
+from atlas.questions_seen import Wording, generic_templates, split, train_templates
+from atlas.reading import KINDS_OF_QUESTION, ReadingExamples
+from atlas.wording import load_schema
+from mmrag.training.data import UNKNOWN, blur_words, mentions
+
+
+class PlainWordings:
+    """The train wordings without the text encoder: their embeddings are random."""
+
+    def __init__(self):
+        self.groups = {key: [(t, "") for t in templates] for key, templates in train_templates().items()}
+        self.groups |= generic_templates(held_back=False)
+        self.embeddings = np.random.default_rng(0).standard_normal((3, 384)).astype(np.float16)
+
+    def choose(self, rng: random.Random, *key: str) -> Wording:
+        template, attribute = rng.choice(self.groups[key])
+        return Wording(template, self.embeddings, attribute)
+
+
+@pytest.fixture(scope="module")
+def examples() -> ReadingExamples:
+    return ReadingExamples(0, PlainWordings(), progress=1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_QUESTION)
+def test_the_answer_stands_in_the_right_passage(examples, kind):
+    for _ in range(15):
+        example = examples.example(kind)
+        if example.gold < 0:
+            assert example.target == UNKNOWN or example.request.task == "classify"
+            continue
+        passage = example.request.passages[example.gold]
+        assert example.target in f"{passage.title}\n{passage.text}"
+        assert len(example.request.passages) <= 8
+
+
+def test_questions_show_or_name_what_they_are_about(examples):
+    for _ in range(20):
+        shown, named = examples.example("country shown"), examples.example("country named")
+        assert shown.request.image_embedding is not None and named.request.image_embedding is None
+        assert all("image_image" not in passage.similarities for passage in named.request.passages)
+    assert examples.example("picture alone").request.text is None
+
+
+def test_it_begins_with_one_short_passage():
+    beginning = ReadingExamples(1, PlainWordings(), progress=0.0)
+    drawn = [next(beginning) for _ in range(60)]
+    assert max(len(example.request.passages) for example in drawn) == 1
+
+
+def test_no_two_examples_are_alike_and_some_have_no_answer(examples):
+    drawn = [next(examples) for _ in range(300)]
+    passages = [passage for example in drawn for passage in example.request.passages]
+    texts = Counter(passage.text for passage in passages if len(passage.text) > 80)
+    assert texts.most_common(1)[0][1] == 1
+    assert 0.05 < np.mean([example.target == UNKNOWN for example in drawn]) < 0.25
+
+
+def test_held_back_wordings_are_never_trained_on():
+    for templates in train_templates().values():
+        assert not set(split(templates, held_back=True)) & set(split(templates, held_back=False))
+        assert set(split(templates, True)) | set(split(templates, False)) == set(templates)
+
+
+def test_no_test_wording_is_used():
+    used = {template for templates in train_templates().values() for template in templates}
+    schema = load_schema()
+    for kind in schema["kinds"].values():
+        for attribute in kind["attributes"].values():
+            for templates in attribute.get("questions", {}).get("test", {}).values():
+                assert not used & set(templates)
+
+
+def test_every_layout_states_every_fact():
+    values = {"name": "Kora", "capital": "Lume", "domain": ".kq", "population": "12,345"}
+    for seed in range(40):
+        text = write_text(random.Random(seed), "country", "Kora", values)
+        assert all(values[attribute] in text for attribute in ("capital", "domain", "population")), text
+
+
+def test_blurred_words_are_words_of_the_question():
+    rng = np.random.default_rng(0)
+    blurred = [blur_words("what is the capital of Kora", rng) for _ in range(200)]
+    assert "" in blurred and "what is the capital of Kora" in blurred
+    assert all(set(text.split()) <= set("what is the capital of Kora".split()) for text in blurred)
+
+
+def test_a_title_in_the_question_is_noticed():
+    assert mentions("What is the capital of South Kora?", ["Kora"])
+    assert not mentions("What is the capital of Koran?", ["Kora", ""])
