@@ -41,11 +41,11 @@ class Pointer(nn.Module):
         self.query = nn.Linear(config.d_model, config.d_model, bias=False)
         self.key = nn.Linear(config.d_model, config.d_model, bias=False)
         self.share = nn.Linear(2 * config.d_model, 1)
-        self.follow = nn.Parameter(torch.tensor([2.0, 2.0]))
+        self.follow = nn.Parameter(torch.full((config.copy_context,), 2.0))
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, hidden: Tensor, last_ids: Tensor, source: Source) -> Copying:
-        """`hidden` [B, T, d]; `last_ids` [B, T, 2]: for each step the token just written and the one before it."""
+        """`hidden` [B, T, d]; `last_ids` [B, T, copy_context]: at each step the tokens just written, last first."""
         scores = (self.query(hidden) @ source.keys.transpose(1, 2)).float() * hidden.shape[-1] ** -0.5
         scores = scores + (followed(last_ids, source.ids) * self.follow[:, None, None, None]).sum(0)
         attention = scores.masked_fill(~source.copyable[:, None], MASKED).softmax(-1)
@@ -56,11 +56,15 @@ class Pointer(nn.Module):
 
 
 def followed(last_ids: Tensor, source_ids: Tensor) -> Tensor:
-    """[2, B, T, S]: the source token before this one is the last token written; and so are the two before it."""
-    before = F.pad(source_ids, (2, 0), value=-1)
-    one = last_ids[:, :, 0, None] == before[:, None, 1:-1]
-    two = one & (last_ids[:, :, 1, None] == before[:, None, :-2])
-    return torch.stack([one, two]).float()
+    """[n, B, T, S]: the one, two ... n tokens before this source token are those last written."""
+    num, length = last_ids.shape[-1], source_ids.shape[1]
+    before = F.pad(source_ids, (num, 0), value=-1)[:, None]
+    found, same = [], None
+    for i in range(num):
+        equal = last_ids[:, :, i, None] == before[:, :, num - 1 - i : num - 1 - i + length]
+        same = equal if same is None else same & equal
+        found.append(same)
+    return torch.stack(found).float()
 
 
 def mix(logits: Tensor, copying: Copying | None, source_ids: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class State:
     caches: list[LayerCache]
     source: Source
     num_written: int = 0
-    last_id: Tensor | None = None
+    last_ids: Tensor | None = None
     attention: Tensor | None = field(default=None, repr=False)
 
     def select(self, rows: Tensor) -> "State":
@@ -169,13 +169,14 @@ class FusionModel(nn.Module):
         return hidden @ self.embedding.weight.T if self.head is None else self.head(hidden)
 
     def copy(self, hidden: Tensor, ids: Tensor, state: State) -> Copying | None:
-        """Where the pointer looks after the tokens `ids` [B, T], whose predecessor the state remembers."""
+        """Where the pointer looks after the tokens `ids` [B, T], whose predecessors the state remembers."""
         if self.pointer is None:
             return None
-        before = state.last_id if state.last_id is not None else torch.full_like(ids[:, :1], -2)
-        earlier = torch.cat([before, ids[:, :-1]], 1)
-        state.last_id = ids[:, -1:]
-        return self.pointer(hidden, torch.stack([ids, earlier], -1), state.source)
+        num = self.config.copy_context
+        before = state.last_ids if state.last_ids is not None else ids.new_full((len(ids), num - 1), -2)
+        written = torch.cat([before, ids], 1)
+        state.last_ids = written[:, written.shape[1] - num + 1 :]
+        return self.pointer(hidden, written.unfold(1, num, 1).flip(-1), state.source)
 
     def next_token(self, ids: Tensor, state: State) -> tuple[Tensor, Copying | None]:
         """Scores [B, V] of the token after `ids` [B, 1]: probabilities with a pointer, logits without."""

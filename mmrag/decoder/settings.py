@@ -21,6 +21,7 @@ class DecoderModelConfig:
         convolution_width: taps of the depthwise causal convolution before self-attention; 0 for none.
         fusion: "dual_stream" attends to text and image memory apart, "cross_modal" to both joined.
         scores: "dot" as T5, or "scaled_dot" divided by sqrt(d_kv).
+        copy_context: how many tokens last written the pointer compares with those before a source token.
         evidence: read similarities, embeddings and the query image's grid; False for a plain T5.
         text_dimension, image_dimension, grid_dimension: widths of the embeddings given to the decoder.
         labels: what the classify head chooses among when the caller names no labels.
@@ -46,6 +47,7 @@ class DecoderModelConfig:
     fusion: Literal["dual_stream", "cross_modal"] = "dual_stream"
     scores: Literal["dot", "scaled_dot"] = "dot"
     pointer: bool = False
+    copy_context: int = 4
     evidence: bool = False
     text_dimension: int = 384
     image_dimension: int = 384

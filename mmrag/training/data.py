@@ -13,6 +13,9 @@ from mmrag.types import DecodeRequest, Passage, Task
 
 UNKNOWN = "unknown"
 WORD = re.compile(r"\w+")
+RANK_WEIGHTS = {
+    "bm25": 0.6, "text_text": 1.0, "text_image": 0.3, "image_image": 2.0, "image_text": 0.3, "label": 0.3,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -122,8 +125,7 @@ class RetrievalSimulator:
         return values.clip(-0.3, 1.0)
 
     def ranking(self, similarities: list[dict[str, float]]) -> list[int]:
-        weights = {"bm25": 0.6, "text_text": 1.0, "text_image": 0.3, "image_image": 2.0, "image_text": 0.3, "label": 0.3}
-        scores = [sum(weights[name] * value for name, value in measured.items()) for measured in similarities]
+        scores = [sum(RANK_WEIGHTS[name] * value for name, value in measured.items()) for measured in similarities]
         noisy = np.array(scores) + self.rng.normal(0, 0.15, len(scores))
         return np.argsort(-noisy).tolist()
 
