@@ -21,6 +21,8 @@ def environment(run_directory: str) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray starts a dashboard even where none is wanted, and waits for it: 3 s of every start.
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "0",
         # Ray would give its workers, which is to say the service, the lowest priority on the machine.
         "RAY_worker_niceness": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

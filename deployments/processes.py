@@ -119,11 +119,11 @@ def blocks_signal(pid: int, signal_number: int) -> bool:
     return bool(int(_status(pid).get("SigBlk", "0"), 16) >> (signal_number - 1) & 1)
 
 
-def command_of(pid: int) -> str:
-    """The command line, shortened."""
+def command_of(pid: int, max_chars: int = 100) -> str:
+    """The command line, shortened for people to read."""
     words = _read(f"/proc/{pid}/cmdline").decode(errors="replace").replace("\0", " ").split()
     line = " ".join(words) or _status(pid).get("Name", "?")
-    return line if len(line) <= 100 else line[:99] + "…"
+    return line if len(line) <= max_chars else line[: max_chars - 1] + "…"
 
 
 def _mentions(pid: int, needle: bytes) -> bool:

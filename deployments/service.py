@@ -97,18 +97,21 @@ def start_ray(run_directory: str) -> None:
             ray.init(
                 include_dashboard=False,
                 log_to_driver=False,
-                logging_level=logging.ERROR,
+                logging_level=logging.CRITICAL,  # it complains about the dashboard that we do not want
                 num_cpus=LOGICAL_CPUS,
                 _temp_dir=run_directory,
                 _node_ip_address="127.0.0.1",
             )
-            return
+            break
         except Exception as error:
             if num_tries_left == 0 or "timed out" not in str(error):
                 raise
             say("Ray is slow to start on this busy machine: trying again")
             ray.shutdown()
-            processes.end(processes.descendants_of(os.getpid()))
+            # The launcher adopts what loses its parent: what is left is below it, as we are.
+            processes.end(set(processes.descendants_of(os.getppid())) - {os.getpid()})
+    below = processes.descendants_of(os.getpid())
+    processes.end(pid for pid in below if "dashboard/dashboard.py" in processes.command_of(pid, 1000))
 
 
 def wait_for_controller(starting: Future) -> None:

@@ -180,6 +180,10 @@ function highlighted(text, words, field) {
   for (let i = 1; i + 1 < characters.length; i++) {
     if (characters[i] === " " && isCopied[i - 1] && isCopied[i + 1]) isCopied[i] = true;
   }
+  for (let i = 0; i < characters.length; i++) {
+    const isEdge = !isCopied[i - 1] || !isCopied[i + 1];
+    if (characters[i] === " " && isEdge) isCopied[i] = false;
+  }
   const pieces = [];
   for (let start = 0; start < characters.length; ) {
     let end = start;
