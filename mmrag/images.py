@@ -16,6 +16,10 @@ MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "
 MAX_SIDE = 512
 """Pictures are scaled down to this side, in pixels: more than any encoder here looks at."""
 
+MAX_JPEG_SCANS = 100
+"""Cameras and programs write about ten; each scan of a progressive JPEG costs a walk over all of its pixels."""
+
+_JPEG_SCAN = b"\xff\xda"
 _DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
 
 
@@ -51,7 +55,7 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
         most `MAX_SIDE` pixels.
 
     Raises:
-        TooLarge: more bytes or pixels than `limits` allow.
+        TooLarge: more bytes or pixels than `limits` allow, or more scans than `MAX_JPEG_SCANS`.
         UnsupportedMedia: not PNG, JPEG, WebP or GIF.
         InvalidImage: broken or truncated.
     """
@@ -59,7 +63,9 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
         raise TooLarge(
             f"the image has {len(content):,} bytes; at most {limits.max_image_bytes:,} are read", param="image"
         )
-    sniff_media_type(content)
+    # Within compressed data FF is followed by 00, so the marker of a scan is found by its bytes alone.
+    if sniff_media_type(content) == "image/jpeg" and content.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
+        raise TooLarge(f"the image has more than {MAX_JPEG_SCANS} scans; save it as a baseline JPEG", param="image")
     try:
         with Image.open(io.BytesIO(content), formats=list(MEDIA_TYPES)) as image:
             width, height = image.size

@@ -62,6 +62,14 @@ def test_a_decompression_bomb_is_refused_by_its_header():
         decode_image(bomb(60_000, 60_000))
 
 
+def test_a_jpeg_with_very_many_scans_is_refused():
+    image = encoded(Image.effect_noise((64, 64), 50), "JPEG", progressive=True)
+    last_scan = image.rindex(b"\xff\xda")
+    decode_image(image)
+    with pytest.raises(TooLarge, match="scans"):
+        decode_image(image[:last_scan] + 100 * image[last_scan:-2] + image[-2:])
+
+
 def test_limits_are_the_callers():
     image = encoded(Image.new("RGB", (100, 100)))
     with pytest.raises(TooLarge, match="bytes"):
