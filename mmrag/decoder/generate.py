@@ -13,6 +13,10 @@ from mmrag.decoder.inputs import Batch
 from mmrag.decoder.model import FusionModel, State
 from mmrag.types import DecodeRequest
 
+LABELS_AT_A_TIME = 4
+"""Each needs the whole of its request's evidence for itself: many at a time need memory by the gigabyte."""
+MAX_LABEL_TOKENS = 32
+
 
 @dataclass(slots=True)
 class Generated:
@@ -65,19 +69,29 @@ def explain(
 def score_labels(model: FusionModel, batch: Batch, tokenizer: Tokenizer, labels: list[list[str]]) -> list[list[float]]:
     """Probabilities of each request's own labels: the likelihood of writing each, normalised among them.
 
-    The evidence is encoded once; the labels of all requests are scored in one teacher-forced pass.
+    The evidence is encoded once; the labels are scored by teacher forcing, `LABELS_AT_A_TIME`. Of a long label only
+    the first `MAX_LABEL_TOKENS` count.
     """
     rows = [row for row, of_request in enumerate(labels) for _ in of_request]
-    every_label = [label for of_request in labels for label in of_request]
-    targets = [tokenizer.encode(" " + label, add_special_tokens=False).ids for label in every_label]
-    config, length = model.config, 1 + max(map(len, targets))
-    wanted = torch.full((len(rows), length), config.pad_id, device=batch.source_ids.device)
+    texts = [" " + label for of_request in labels for label in of_request]
+    targets = [[*tokenizer.encode(text, add_special_tokens=False).ids, model.config.end_id] for text in texts]
+    targets = [target[:MAX_LABEL_TOKENS] for target in targets]
+    state, scores = model.begin(model.encode(batch), batch), []
+    for first in range(0, len(rows), LABELS_AT_A_TIME):
+        group = slice(first, first + LABELS_AT_A_TIME)
+        here = state.select(torch.tensor(rows[group], device=batch.source_ids.device))
+        scores.append(score_targets(model, here, targets[group]))
+    return [part.softmax(0).tolist() for part in torch.cat(scores).split([len(of_request) for of_request in labels])]
+
+
+def score_targets(model: FusionModel, state: State, targets: list[list[int]]) -> Tensor:
+    """Log-likelihood [n] of each sequence of tokens, after row i of a fresh state."""
+    lengths = torch.tensor([len(target) for target in targets])
+    wanted = torch.full((len(targets), int(lengths.max())), model.config.pad_id)
     for i, target in enumerate(targets):
-        wanted[i, : len(target) + 1] = torch.tensor([*target, config.end_id])
-    given = torch.cat([torch.full_like(wanted[:, :1], config.start_id), wanted[:, :-1]], 1)
-    state = model.begin(model.encode(batch), batch).select(torch.tensor(rows, device=wanted.device))
-    ends = torch.tensor([len(target) for target in targets], device=wanted.device)
-    real = torch.arange(length, device=wanted.device) <= ends[:, None]
-    log_probabilities, _, _ = model.target_log_probabilities(given, wanted, real, state)
-    scores = log_probabilities.sum(1)
-    return [part.softmax(0).tolist() for part in scores.split([len(of_request) for of_request in labels])]
+        wanted[i, : len(target)] = torch.tensor(target)
+    given = torch.cat([torch.full_like(wanted[:, :1], model.config.start_id), wanted[:, :-1]], 1)
+    real = torch.arange(wanted.shape[1]) < lengths[:, None]
+    on_device = [tensor.to(state.source.ids.device) for tensor in (given, wanted, real)]
+    log_probabilities, _, _ = model.target_log_probabilities(*on_device, state)
+    return log_probabilities.sum(1)

@@ -72,6 +72,25 @@ def test_given_labels_share_all_probability(decoder):
     assert answer.labels == sorted(answer.labels, key=lambda label: -label.score)
 
 
+def test_many_long_labels_take_the_evidence_a_few_at_a_time():
+    decoder, shapes = small_decoder(), []
+    labels = [f"{i}{'x' * 150}" for i in range(10)]
+    with decoder.model.decoder[0].register_forward_hook(lambda layer, given, _: shapes.append(given[0].shape)):
+        scores = decoder.decode([request(task="classify", labels=labels)])[0].labels
+    assert {label.label for label in scores} == set(labels)
+    assert [rows for rows, _, _ in shapes] == [4, 4, 2]
+    assert {length for _, length, _ in shapes} == {32}
+
+
+def test_a_label_scores_the_same_in_any_company():
+    decoder, names = small_decoder(), ["sea", "Zürich", "a longer name", "b", "cc", "d"]
+    asked = [request(task="classify", labels=names), request("who?", 1, task="classify", labels=names[::-1])]
+    together = decoder.decode(asked)
+    for one, answer in zip(asked, together, strict=True):
+        alone = {label.label: label.score for label in decoder.decode([one])[0].labels}
+        assert {label.label: label.score for label in answer.labels} == pytest.approx(alone, abs=1e-5)
+
+
 def test_trained_labels_without_given_ones():
     answer = small_decoder().decode([request(task="classify")])[0]
     assert {label.label for label in answer.labels} == {"Asia", "Europe"}
