@@ -7,6 +7,9 @@ from mmrag.errors import InvalidRequest, TooLarge
 from mmrag.types import Document, MetadataValue, Query
 
 MAX_ID_CHARS = 512
+MAX_CLASSIFY_LABEL_CHARS = 200
+"""Every label that is to be chosen among is scored by the decoder."""
+
 MAX_METADATA_FIELDS = 64
 MAX_METADATA_CHARS = 4_096
 
@@ -25,7 +28,7 @@ def check_query(query: Query, limits: Limits) -> None:
         raise InvalidRequest(f"max_new_tokens must be from 1 to {limits.max_new_tokens}", param="max_new_tokens")
     if query.image is not None and len(query.image) > limits.max_image_bytes:
         raise TooLarge(f"image has more than {limits.max_image_bytes:,} bytes", param="image")
-    _check_labels(query.labels, limits)
+    _check_labels(query.labels, limits, MAX_CLASSIFY_LABEL_CHARS)
     _check_metadata(query.filters, "filters")
 
 
@@ -40,7 +43,7 @@ def check_document(document: Document, limits: Limits) -> None:
         raise InvalidRequest("a document needs a title, a text or an image", param="text")
     if len(document.images) > limits.max_images_per_document:
         raise TooLarge(f"a document may have at most {limits.max_images_per_document} images", param="images")
-    _check_labels(document.labels, limits)
+    _check_labels(document.labels, limits, MAX_ID_CHARS)
     _check_metadata(document.metadata, "metadata")
 
 
@@ -56,11 +59,11 @@ def check_text(text: str, param: str, max_chars: int) -> None:
         raise InvalidRequest(f"{param} contains a lone surrogate, which is not text", param=param) from error
 
 
-def _check_labels(labels: list[str], limits: Limits) -> None:
+def _check_labels(labels: list[str], limits: Limits, max_chars: int) -> None:
     if len(labels) > limits.max_labels:
         raise TooLarge(f"labels: at most {limits.max_labels} are allowed", param="labels")
     for label in labels:
-        check_text(label, "labels", MAX_ID_CHARS)
+        check_text(label, "labels", max_chars)
         if not label.strip():
             raise InvalidRequest("a label must not be empty", param="labels")
 

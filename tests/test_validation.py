@@ -22,6 +22,7 @@ LIMITS = Limits(max_text_chars=100, max_top_k=10, max_labels=3, max_images_per_d
         (Query(text="a", task="sing"), "task"),
         (Query(text="a", labels=["x"] * 4), "labels"),
         (Query(text="a", labels=[" "]), "labels"),
+        (Query(text="a", task="classify", labels=["x" * 201]), "labels"),
         (Query(text="a", filters={"size": float("nan")}), "filters.size"),
         (Query(text="a", filters={"size": {"gt": 1}}), "filters.size"),
         (Query(text="a", filters={"size": 2**70}), "filters.size"),
