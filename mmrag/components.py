@@ -7,6 +7,7 @@ Only one batch of a model runs at a time; its thread keeps the event loop free.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -66,6 +67,7 @@ class ImageEmbedder:
     def __init__(self, config: ImageEncoderConfig):
         from mmrag.encoders.image import ImageEncoder
 
+        _use_threads(config.num_threads)
         self.encoder = ImageEncoder.load(config.model, config.device)
         self.fingerprint = image_fingerprint(config)
         self._thread = _OneThread("image-encoder")
@@ -86,12 +88,14 @@ class ImageEmbedder:
 
 
 class AnswerDecoder:
-    """`decode` and `stream` for many callers at once over one FusionDecoder."""
+    """`decode` and `stream` for many callers at once over one FusionDecoder, which reads the first passages only."""
 
     def __init__(self, config: DecoderConfig):
         from mmrag.decoder import FusionDecoder
 
-        self.decoder = FusionDecoder.load(config.model, config.device)
+        _use_threads(config.num_threads)
+        self.decoder = FusionDecoder.load(config.model, config.device, config.max_passage_tokens)
+        self._max_passages = config.max_passages
         self._thread = _OneThread("fusion-decoder")
         self._batcher: Batcher[DecodeRequest, Decoded] = Batcher(
             self._decode, max_batch_cost=config.max_batch, max_queue_cost=config.max_queue, name="fusion decoder"
@@ -103,12 +107,22 @@ class AnswerDecoder:
 
     async def stream(self, request: DecodeRequest) -> AsyncIterator[str | Decoded]:
         """Pieces of the answer as they are written, then the whole. One stream's step runs at a time."""
-        pieces: Iterator[str | Decoded] = self.decoder.stream(request)
+        pieces: Iterator[str | Decoded] = self.decoder.stream(self._bounded(request))
         while (piece := await self._thread.run(lambda it: next(it, None), pieces)) is not None:
             yield piece
 
     async def _decode(self, requests: list[DecodeRequest]) -> Sequence[Decoded]:
-        return await self._thread.run(self.decoder.decode, requests)
+        return await self._thread.run(self.decoder.decode, [self._bounded(request) for request in requests])
+
+    def _bounded(self, request: DecodeRequest) -> DecodeRequest:
+        return replace(request, passages=request.passages[: self._max_passages])
+
+
+def _use_threads(num_threads: int | None) -> None:
+    if num_threads:
+        import torch
+
+        torch.set_num_threads(num_threads)
 
 
 async def _all(work) -> list:
