@@ -50,7 +50,7 @@ def test_ingest_then_ask_by_words_and_by_picture_in_one_process(config, tmp_path
     assert run("ingest", str(knowledge), "--local", "--config", config) == 1
     report = capsys.readouterr()
     assert "2 documents written" in report.out and "1 refused" in report.out
-    assert "line 3" in report.err and "'title'" in report.err
+    assert "countries.jsonl:3" in report.err and "'title'" in report.err
 
     assert run("ingest", str(knowledge), "--local", "--config", config) == 1
     assert "0 documents written" in (out := capsys.readouterr().out) and "2 unchanged" in out

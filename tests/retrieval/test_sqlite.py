@@ -273,3 +273,11 @@ def test_memory_is_compacted_after_many_replacements(store):
         store.upsert("t", newest)
         (found,) = store.candidates([request], 200)
     _assert_same(found["text_text"], _brute_force(newest, request.text_embedding, "text"), 200)
+
+
+@pytest.mark.parametrize("wanted", ["a", "b"])
+def test_words_are_filtered_document_by_document(store, wanted):
+    for name in ("a", "b"):
+        store.upsert("t", [encode(Document(id=name, text="red apple", metadata={"name": name}))])
+    (found,) = store.candidates([SearchRequest(text="red apple", filters={"name": wanted}, tenant="t")], 10)
+    assert [key for key, _ in found["bm25"]] == [(wanted, 0)]
