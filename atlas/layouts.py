@@ -1,9 +1,13 @@
 """The many ways in which a page may state the same facts: prose, fact sheets, lists, bare keys and values."""
 
+import functools
+import json
 import random
+from pathlib import Path
 
 from atlas.invented_generic import write_generic
 from atlas.prose import write_prose, write_sheet
+from atlas.wording import fill, is_many, load_schema
 
 KEYS = {
     "capital": ["Capital", "Capital city", "capital", "Seat of government"],
@@ -29,13 +33,30 @@ def write_text(rng: random.Random, kind: str, name: str, values: dict[str, str])
     """The facts `values` (attribute -> surface) of one entity in a layout chosen at random; mostly prose."""
     facts = {attribute: value for attribute, value in values.items() if attribute != "name"}
     chosen = rng.random()
-    if kind == "generic" and chosen < 0.84:
+    if kind == "generic" and chosen < 0.88:
         return write_generic(rng, name, facts)
-    if chosen < 0.72:
+    if chosen < 0.3:
         return write_prose(rng, kind, name, facts)
-    if chosen < 0.84:
+    if chosen < 0.78:
+        return write_freely(rng, kind, name, facts)
+    if chosen < 0.88:
         return write_sheet(rng, kind, name, facts)
     return write_lines(rng, facts)
+
+
+def write_freely(rng: random.Random, kind: str, name: str, facts: dict[str, str]) -> str:
+    """Sentences in more wordings than the atlas's own documents have: what is learned from few is learned by heart."""
+    schema, sentences = load_schema()["kinds"][kind]["attributes"], []
+    for attribute in rng.sample(list(facts), len(facts)):
+        known = schema.get(attribute, {}).get("facts", ["{value}."])
+        template = rng.choice(more_phrasings()[attribute] if rng.random() < 0.75 else known)
+        sentences.append(fill(template, name, is_many(facts[attribute]), value=facts[attribute]))
+    return rng.choice([" ", " ", " ", "\n"]).join(sentences)
+
+
+@functools.cache
+def more_phrasings() -> dict[str, list[str]]:
+    return json.loads((Path(__file__).parent / "phrasings.json").read_text(encoding="utf-8"))
 
 
 def write_lines(rng: random.Random, facts: dict[str, str]) -> str:

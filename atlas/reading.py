@@ -14,9 +14,9 @@ from atlas.wording import fill, load_schema
 from mmrag.training.data import UNKNOWN, Asked, Example, Page, RetrievalSimulator, blur_words, drop_modality
 
 KINDS_OF_QUESTION = {
-    "country named": 26, "country shown": 24, "country both": 5, "thing named": 5, "thing shown": 6,
-    "generic named": 8, "generic shown": 3, "name shown": 8, "picture alone": 4, "caption": 8,
-    "classify": 7, "classify given": 3,
+    "country named": 30, "country shown": 27, "country both": 4, "thing named": 5, "thing shown": 6,
+    "generic named": 6, "generic shown": 2, "name shown": 6, "picture alone": 3, "caption": 7,
+    "classify": 4, "classify given": 2,
 }  # fmt: skip
 GOLD_MISSING_SHARE = 0.1
 NO_PASSAGES_SHARE = 0.015
@@ -78,12 +78,12 @@ class ReadingExamples(Iterator[Example]):
         return Example(request, question.target if found else UNKNOWN, gold, question.kind if gold >= 0 else "unknown")
 
     def blurred(self, text: str) -> str:
-        return blur_words(text, self.simulator.rng) if self.is_training else text
+        return blur_words(text, self.simulator.rng) if self.is_training and self.progress > 0.1 else text
 
     def num_passages(self, most: int) -> int:
         if most < 8:
             return self.rng.randint(1, most)
-        return self.rng.choices(range(1, 9), [6, 8, 14, 16, 40, 7, 5, 4])[0]
+        return self.rng.choices(range(1, 9), [10, 14, 18, 14, 30, 6, 4, 4])[0]
 
     def question(self, kind: str, told: float) -> Question:
         """A question about a new entity; the attribute asked about is among those its page will tell."""

@@ -29,6 +29,8 @@ from mmrag.types import DecodeRequest, Document, Passage, SearchRequest
 
 ATLAS = Path(__file__).parent
 MAX_PASSAGES = 10
+RETRIEVED_SHARE, RETRIEVED_FROM = 0.5, 0.55
+"""This share of the examples is as retrieved, after so much of the run."""
 KINDS = {"country named": 30, "country shown": 34, "country both": 4, "name shown": 6, "picture alone": 4,
          "caption": 12, "classify": 10}  # fmt: skip
 
@@ -46,13 +48,14 @@ class Noted:
 class RetrievedExamples(Iterator[Example]):
     """Examples from what was noted, the facts made up anew each time; a share of them from invented worlds."""
 
-    def __init__(self, noted: list[Noted], invented: ReadingExamples, retrieved_share: float = 0.5):
-        self.noted, self.invented, self.retrieved_share = noted, invented, retrieved_share
+    def __init__(self, noted: list[Noted], invented: ReadingExamples):
+        self.noted, self.invented = noted, invented
         self.rng = invented.rng
         self.entities = {entity.id: entity for entity in read_entities(ATLAS, "train")}
 
     def __next__(self) -> Example:
-        while self.rng.random() < self.retrieved_share:
+        share = RETRIEVED_SHARE if self.invented.progress > RETRIEVED_FROM else 0.0
+        while self.rng.random() < share:
             example = self.example(self.rng.choice(self.noted))
             if example is not None:
                 return example

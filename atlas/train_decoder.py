@@ -1,14 +1,14 @@
 """Train the atlas's fusion decoder, or a small version of one of its variants.
 
-    python -m atlas.train_decoder                          the decoder of the demo, in two stages
-    python -m atlas.train_decoder --variant no_pointer --minutes 8 --out .cache/no_pointer
+    python -m atlas.train_decoder
+    python -m atlas.train_decoder --variant no_pointer --minutes 8 --run .cache/no_pointer --out .cache/no_pointer/best
 
-The first stage reads invented worlds with simulated retrieval, from one short passage to eight; the second goes on
-with half of its questions put to the real retriever, over documents and pictures of the training side.
+It reads invented worlds with simulated retrieval, from one short passage to eight; later half of the questions are
+put to the real retriever, over documents and pictures of the training side, whose facts are made up anew each time.
 """
 
 import argparse
-import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,20 +19,19 @@ from atlas.questions_seen import Wordings
 from atlas.reading import KINDS_OF_QUESTION, ReadingExamples
 from atlas.retrieved import RetrievedExamples, note_retrieved
 from atlas.train_tokenizer import train_tokenizer
+from atlas.word_meanings import word_meanings
 from atlas.wording import load_schema
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
 from mmrag.decoder.model import FusionModel
-from mmrag.training.data import Example
-from mmrag.training.decoder import DecoderTrainingConfig, draw_curve, train_decoder
+from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
 
 WEIGHTS = Path(__file__).parent / "weights" / "fusion_decoder"
 CACHE = Path(".mmrag") / "question_embeddings.npz"
 NOTED = Path(".mmrag") / "retrieved.pickle"
-RUNS = Path(".cache") / "fusion_decoder"
+RUN = Path(".cache") / "fusion_decoder"
 NUM_VALIDATION = 20
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 1_536, 128
-FIRST = DecoderTrainingConfig(num_steps=2_500)
-SECOND = DecoderTrainingConfig(num_steps=800, learning_rate=1e-3, num_warmup=20)
+TRAINING = DecoderTrainingConfig(num_steps=3_000, validate_every=500)
 
 VARIANTS = {
     "dual_stream": {},
@@ -47,7 +46,7 @@ def model_config(vocab_size: int, variant: str = "dual_stream") -> DecoderModelC
     labels = load_schema()["classify"]["continent"]
     config = DecoderModelConfig(
         vocab_size=vocab_size, d_model=128, d_kv=32, d_ff=512, num_heads=4, num_layers=3, num_decoder_layers=2,
-        convolution_width=3, pointer=True, evidence=True, labels=labels,
+        convolution_width=3, pointer=True, evidence=True, question_in_decoder=True, labels=labels,
     )
     return replace(config, **VARIANTS[variant])
 
@@ -65,6 +64,8 @@ def new_decoder(variant: str, seed: int, tokenizer: Tokenizer) -> FusionDecoder:
     torch.manual_seed(seed)
     model = FusionModel(model_config(tokenizer.get_vocab_size(), variant))
     initialise(model)
+    with torch.no_grad():
+        model.embedding.weight.copy_(word_meanings(tokenizer, model.config.d_model))
     model.open_gates()
     return FusionDecoder(model, tokenizer)
 
@@ -80,66 +81,44 @@ def initialise(model: FusionModel) -> None:
                 parameter.normal_(0, 0.3)
             elif parameter.ndim == 2 and "table" not in name and not name.startswith(("evidence", "embedding")):
                 parameter.normal_(0, parameter.shape[1] ** -0.5)
-        model.embedding.weight.normal_(0, 0.3)
 
 
-def validation_examples(seed: int, num_each: int) -> list[Example]:
-    """Invented worlds asked about in wordings held back from training, at the full number of passages."""
-    examples = ReadingExamples(seed, Wordings(CACHE, held_back=True), progress=1.0, is_training=False)
-    return [examples.example(kind) for kind in KINDS_OF_QUESTION for _ in range(num_each)]
-
-
-def first_stage(run: Path, variant: str, config: DecoderTrainingConfig, seed: int = 0) -> FusionDecoder:
-    """From nothing, on invented worlds that become harder."""
-    examples = ReadingExamples(seed, Wordings(CACHE))
+def train(run: Path, variant: str, config: DecoderTrainingConfig, seed: int = 0) -> FusionDecoder:
+    """From nothing: invented worlds that become harder, and later what the real retriever brings."""
+    noted = note_retrieved(NOTED, NUM_RETRIEVED)
+    examples = RetrievedExamples(noted[NUM_VALIDATION_NOTED:], ReadingExamples(seed, Wordings(CACHE)))
+    held_back = ReadingExamples(seed + 1, Wordings(CACHE, held_back=True), progress=1.0, is_training=False)
+    told = RetrievedExamples(noted[:NUM_VALIDATION_NOTED], held_back)
+    validation = [held_back.example(kind) for kind in KINDS_OF_QUESTION for _ in range(NUM_VALIDATION)]
+    validation += [example for example in map(told.example, told.noted) if example is not None]
     return train_decoder(
-        new_decoder(variant, seed, tokenizer_of(run)), examples, config, run,
-        validation_examples(10_000 + seed, NUM_VALIDATION),
-        on_progress=lambda progress: setattr(examples, "progress", progress),
+        new_decoder(variant, seed, tokenizer_of(run)), examples, config, run, validation,
+        on_progress=lambda progress: setattr(examples.invented, "progress", progress),
     )  # fmt: skip
 
 
-def second_stage(run: Path, decoder: FusionDecoder, config: DecoderTrainingConfig, seed: int = 0) -> FusionDecoder:
-    """Go on at full difficulty, half of the examples as the real retriever gives them."""
-    noted = note_retrieved(NOTED, NUM_RETRIEVED)
-    examples = RetrievedExamples(noted[NUM_VALIDATION_NOTED:], ReadingExamples(seed, Wordings(CACHE), progress=1.0))
-    held_back = ReadingExamples(seed + 1, Wordings(CACHE, held_back=True), progress=1.0, is_training=False)
-    told = RetrievedExamples(noted[:NUM_VALIDATION_NOTED], held_back)
-    validation = validation_examples(10_000 + seed, NUM_VALIDATION)
-    validation += [example for example in map(told.example, told.noted) if example is not None]
-    return train_decoder(decoder, examples, config, run, validation)
-
-
-def publish(decoder: FusionDecoder, runs: list[Path], out: Path) -> None:
-    """Checkpoint, log and curve of all stages, one after the other."""
+def publish(decoder: FusionDecoder, run: Path, out: Path) -> None:
+    """The checkpoint with its log and curve, without the state of the run."""
     decoder.save(out)
-    entries: list[dict] = []
-    for run in runs:
-        steps, seconds = (entries[-1]["step"], entries[-1]["elapsed_s"]) if entries else (0, 0.0)
-        for line in (run / "training.jsonl").read_text().splitlines():
-            entry = json.loads(line)
-            entries.append(entry | {"step": entry["step"] + steps, "elapsed_s": round(entry["elapsed_s"] + seconds, 1)})
-    (out / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    draw_curve(out)
+    for name in ("training.jsonl", "curve.png"):
+        shutil.copy(run / name, out)
 
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--runs", type=Path, default=RUNS, help="where interrupted runs are kept, to go on from")
-    parser.add_argument("--variant", choices=VARIANTS, help="train only the first stage of a variant, into --out")
-    parser.add_argument("--minutes", type=float, help="let the clock, not the steps, end the first stage")
+    parser.add_argument("--run", type=Path, default=RUN, help="where an interrupted run is kept, to go on from")
+    parser.add_argument("--variant", choices=VARIANTS, default="dual_stream")
+    parser.add_argument("--minutes", type=float, help="let the clock, not the steps, end the run")
     parser.add_argument("--threads", type=int, help="default: all cores")
     arguments = parser.parse_args(words)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    first = replace(FIRST, max_minutes=arguments.minutes)
-    if arguments.variant:
-        first_stage(arguments.out, arguments.variant, first)
-        return
-    runs = [arguments.runs / "first", arguments.runs / "second"]
-    decoder = second_stage(runs[1], first_stage(runs[0], "dual_stream", first), SECOND)
-    publish(decoder, runs, arguments.out)
+    config = TRAINING
+    if arguments.minutes:
+        config = replace(config, max_minutes=arguments.minutes, num_steps=10**9)
+    decoder = train(arguments.run, arguments.variant, config)
+    publish(decoder, arguments.run, arguments.out)
     print(f"wrote {arguments.out} ({decoder.fingerprint})")
 
 

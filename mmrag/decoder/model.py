@@ -47,13 +47,15 @@ class State:
     source: Source
     num_written: int = 0
     last_ids: Tensor | None = None
+    question: Tensor | float = 0.0
     attention: Tensor | None = field(default=None, repr=False)
 
     def select(self, rows: Tensor) -> "State":
         """A fresh state in which row i is row `rows[i]` of this one, before anything is written."""
         text = [memory.select(rows) for memory in self.text]
         image = [memory.select(rows) if memory is not None else None for memory in self.image]
-        return State(text, image, [LayerCache() for _ in self.caches], self.source.select(rows))
+        question = self.question[rows] if isinstance(self.question, Tensor) else self.question
+        return State(text, image, [LayerCache() for _ in self.caches], self.source.select(rows), question=question)
 
 
 class Evidence(nn.Module):
@@ -67,6 +69,7 @@ class Evidence(nn.Module):
         self.kind = nn.Embedding(NUM_KINDS, config.d_model)
         self.features = nn.Sequential(nn.Linear(NUM_FEATURES, 64), nn.ReLU(), nn.Linear(64, config.d_model))
         self.query = nn.Linear(config.text_dimension, config.d_model)
+        self.question = nn.Linear(config.text_dimension, config.d_model) if config.question_in_decoder else None
         self.shared_word = nn.Parameter(torch.zeros(config.d_model))
         self.gate = nn.Parameter(torch.zeros(()))
 
@@ -75,6 +78,12 @@ class Evidence(nn.Module):
         query = self.query(chunk.query_embedding) * chunk.has_query[:, None]
         passage = self.features(chunk.features) + query
         return self.gate * (passage[:, None] + chunk.in_query[..., None] * self.shared_word)
+
+    def asked(self, batch: Batch) -> Tensor | float:
+        """What is added to each input of the decoder [B, 1, d]."""
+        if self.question is None:
+            return 0.0
+        return self.gate * self.question(batch.text_embeddings[:, :1]) * batch.text_embeddings_mask[:, :1, None]
 
     def memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Image memory [B, M, d]: the query's and the passages' embeddings, then the query image's grid."""
@@ -140,7 +149,8 @@ class FusionModel(nn.Module):
             image.append(image_memory(layer.cross.image, memory))
         keys = self.pointer.key(memory.text) if self.pointer is not None else memory.text
         source = Source(batch.source_ids, batch.copyable, keys, memory.text)
-        return State(text, image, [LayerCache() for _ in self.decoder], source)
+        question = self.evidence.asked(batch) if self.evidence is not None else 0.0
+        return State(text, image, [LayerCache() for _ in self.decoder], source, question=question)
 
     def text_memory(self, attention: Attention, memory: Memory) -> CrossMemory:
         if memory.image is None or self.config.fusion == "dual_stream":
@@ -157,7 +167,7 @@ class FusionModel(nn.Module):
         if length > 1:
             future = torch.ones(length, past + length, dtype=torch.bool, device=ids.device).triu(past + 1)
             bias = bias.masked_fill(future, MASKED)
-        x = self.embedding(ids)
+        x = self.embedding(ids) + state.question
         for layer, text, image, cache in zip(self.decoder, state.text, state.image, state.caches, strict=True):
             x, state.attention = layer(x, bias, text, image, cache)
         state.num_written += length

@@ -23,6 +23,7 @@ class DecoderModelConfig:
         scores: "dot" as T5, or "scaled_dot" divided by sqrt(d_kv).
         copy_context: how many tokens last written the pointer compares with those before a source token.
         evidence: read similarities, embeddings and the query image's grid; False for a plain T5.
+        question_in_decoder: add the question's embedding to every input of the decoder, too.
         text_dimension, image_dimension, grid_dimension: widths of the embeddings given to the decoder.
         labels: what the classify head chooses among when the caller names no labels.
     """
@@ -49,6 +50,7 @@ class DecoderModelConfig:
     pointer: bool = False
     copy_context: int = 4
     evidence: bool = False
+    question_in_decoder: bool = False
     text_dimension: int = 384
     image_dimension: int = 384
     grid_dimension: int = 64

@@ -119,7 +119,7 @@ class RetrievalSimulator:
         rng = self.rng
         if gold < 0:
             return rng.uniform(-0.2, rng.uniform(0.1, 0.5), num)
-        top = rng.uniform(0.93, 1.0) if rng.random() < 0.4 else rng.uniform(0.35, 0.95)
+        top = rng.choice([rng.uniform(0.93, 1.0), rng.uniform(0.6, 0.95), rng.uniform(0.45, 0.7)], p=[0.4, 0.5, 0.1])
         values = top - rng.uniform(0.02, 0.15) - rng.exponential(rng.uniform(0.02, 0.4), num)
         values[gold] = top
         return values.clip(-0.3, 1.0)
