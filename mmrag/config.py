@@ -23,7 +23,7 @@ class Limits(_Section):
     max_images_per_document: int = 16
     max_inputs: int = 2_048
     max_image_bytes: int = 10 * 2**20
-    max_image_pixels: int = 40_000_000
+    max_image_pixels: int = 24_000_000
     max_labels: int = 64
     max_top_k: int = 50
     max_new_tokens: int = 256

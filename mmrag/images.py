@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import io
 import re
+import threading
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,8 +17,14 @@ MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "
 MAX_SIDE = 512
 """Pictures are scaled down to this side, in pixels: more than any encoder here looks at."""
 
+_COARSE_SIDE = 4 * MAX_SIDE
+"""Modes that cannot be averaged without a copy of the whole picture are thinned out to this side first."""
+
 MAX_JPEG_SCANS = 100
 """Cameras and programs write about ten; each scan of a progressive JPEG costs a walk over all of its pixels."""
+
+_DECODING = threading.BoundedSemaphore(2)
+"""Few files are decoded at a time, in whatever thread: a small one may need a hundred megabytes while it is read."""
 
 _JPEG_SCAN = b"\xff\xda"
 _DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
@@ -48,7 +55,8 @@ def sniff_media_type(content: bytes) -> str:
 def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
     """Decode an encoded image; animations give their first frame.
 
-    Size is checked from the header before a pixel is decoded. EXIF orientation is applied.
+    Size is checked from the header before a pixel is decoded. EXIF orientation is applied. At most two images are
+    decoded at a time in a process, others wait.
 
     Returns:
         uint8 [height, width, 3], or [height, width, 4] where the image has transparency; the longer side is at
@@ -74,8 +82,9 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
                     f"the image has {width} x {height} pixels; at most {limits.max_image_pixels:,} are decoded",
                     param="image",
                 )
-            image.draft("RGB", (MAX_SIDE, MAX_SIDE))
-            return _to_array(image)
+            with _DECODING:
+                image.draft("RGB", (MAX_SIDE, MAX_SIDE))
+                return _to_array(image)
     except Image.DecompressionBombError as error:
         raise TooLarge(f"the image has more pixels than {limits.max_image_pixels:,}", param="image") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
@@ -84,9 +93,15 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
 
 def _to_array(image: Image.Image) -> np.ndarray:
     has_alpha = "A" in image.getbands() or "transparency" in image.info
-    # Scale before converting: a 40-megapixel palette image must not become 160 MB of RGBA first.
-    if max(image.size) > MAX_SIDE and image.mode in ("RGB", "RGBA", "L"):
+    # Scale before converting: a palette image of 24 megapixels must not become 96 MB of RGBA first.
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("RGB", "L"):
         image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
+    else:
+        image.thumbnail((_COARSE_SIDE, _COARSE_SIDE), Image.Resampling.NEAREST)
+    if image.mode == "I;16":
+        image = image.point(lambda value: value / 256).convert("L")  # converting alone would clip at 255
     upright = ImageOps.exif_transpose(image)
     converted = upright.convert("RGBA" if has_alpha else "RGB")
     converted.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)

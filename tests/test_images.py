@@ -1,10 +1,14 @@
 import io
 import struct
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidImage, InvalidRequest, TooLarge, UnsupportedMedia
@@ -36,6 +40,40 @@ def test_every_mode_of_a_valid_file_decodes(mode):
     assert decode_image(encoded(Image.new(mode, (700, 9)), file_format)).shape[1] == MAX_SIDE
 
 
+@pytest.mark.parametrize(("mode", "max_blocks"), [("1", 11), ("P", 9), ("LA", 18), ("I;16", 12)])
+def test_a_large_picture_is_scaled_before_it_is_converted(mode, max_blocks):
+    content = encoded(Image.new(mode, (6_000, 4_000)))
+    Image.core.reset_stats()
+    decode_image(content)
+    assert Image.core.get_stats()["allocated_blocks"] <= max_blocks  # of 16 MB at most
+
+
+def test_sixteen_bits_become_eight():
+    ramp = Image.fromarray(np.linspace(0, 65_535, 256 * 8).astype(np.uint16).reshape(256, 8))
+    np.testing.assert_array_equal(decode_image(encoded(ramp))[:, 4, 0], np.arange(256))
+
+
+def test_at_most_two_pictures_are_decoded_at_a_time(monkeypatch):
+    running, most, counting = 0, 0, threading.Lock()
+    draft = PngImageFile.draft
+
+    def slow_draft(self, mode, size):
+        nonlocal running, most
+        with counting:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with counting:
+            running -= 1
+        return draft(self, mode, size)
+
+    monkeypatch.setattr(PngImageFile, "draft", slow_draft)
+    content = encoded(Image.new("RGB", (8, 8)))
+    with ThreadPoolExecutor(6) as pool:
+        assert len(list(pool.map(decode_image, [content] * 6))) == 6
+    assert most == 2
+
+
 def test_a_photograph_is_turned_upright():
     image = Image.new("RGB", (40, 20))
     exif = image.getexif()
@@ -60,6 +98,8 @@ def bomb(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused_by_its_header():
     with pytest.raises(TooLarge, match="pixels"):
         decode_image(bomb(60_000, 60_000))
+    with pytest.raises(TooLarge, match="24,000,000"):
+        decode_image(bomb(6_000, 4_001))
 
 
 def test_a_jpeg_with_very_many_scans_is_refused():
