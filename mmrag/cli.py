@@ -82,6 +82,8 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def _ingest(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from mmrag.knowledge.sources import read_documents
 
     if options.local:
@@ -89,7 +91,8 @@ def _ingest(options: argparse.Namespace) -> int:
 
         report = asyncio.run(Local(config_of(options.config), has_decoder=False).ingest(options.path))
     else:
-        report = _client(options).ingest(read_documents(options.path))
+        with tqdm(read_documents(options.path), desc=f"ingesting {options.path}", unit=" documents") as documents:
+            report = _client(options).ingest(documents)
     print_report(report)
     return 1 if report.refused else 0
 

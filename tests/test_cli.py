@@ -103,3 +103,17 @@ def test_every_mmrag_command_in_the_readme_is_one(capsys):
         options = cli._parser().parse_args(shlex.split(command))
         for path in (getattr(options, "image", None), getattr(options, "folder", None)):
             assert path is None or (ROOT / path).exists(), command
+
+
+@pytest.mark.parametrize(("value", "status"), [(0.96, 0), (0.94, 1)])
+def test_eval_prints_the_table_and_fails_when_a_must_is_missed(tmp_path, capsys, value, status):
+    folder = tmp_path / f"measured{status}"
+    folder.mkdir()
+    (folder / "evaluate.py").write_text(
+        "from mmrag.evaluation import Row\n\n\n"
+        f"def evaluate(quick):\n    return [Row('exact match', {value}, 100, at_least=0.95)]\n"
+    )
+    assert run("eval", str(folder)) == status
+    printed = capsys.readouterr()
+    assert f"| exact match | {100 * value:.1f} % | 100 | ≥ 95 % |" in printed.out
+    assert ("missed: exact match" in printed.err) == bool(status)

@@ -1,9 +1,6 @@
 import json
 
 import numpy as np
-import pytest
-
-pytest.importorskip("resvg_py")
 
 from atlas.artists import ARTISTS, heldout_dir, thing_id
 from atlas.train_image import allowed_pictures, atlas_dir

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from selenium import webdriver
 
 from tests.deployments.pictures import data_uri, png
 
 pytestmark = pytest.mark.browser
-webdriver = pytest.importorskip("selenium.webdriver")
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 MORE_FLAGS = "--disable-component-update --disable-sync"
@@ -20,8 +20,7 @@ def browser(tmp_path_factory) -> Iterator:
     from selenium.webdriver.chrome.service import Service
 
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("needs chromium and chromium-driver")
+    assert chromium and driver, "apt-get install chromium chromium-driver (cluster/install --tests does)"
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS.split(), *MORE_FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):

@@ -20,11 +20,12 @@ def bm25(connection: sqlite3.Connection, scope: Scope, text: str, count: int) ->
     if not terms:
         return []
     words = f"words_{scope.tenant}"
+    document = f"(SELECT document FROM passages WHERE num = {words}.rowid)"
     rows = connection.execute(
         f"""
         SELECT d.id, p.position, -found.score
         FROM (SELECT rowid AS passage, bm25({words}, {TITLE_WEIGHT}, {LABELS_WEIGHT}, {TEXT_WEIGHT}) AS score
-              FROM {words} WHERE {words} MATCH ? {scope.restrict(f"(SELECT document FROM passages WHERE num = {words}.rowid)")}
+              FROM {words} WHERE {words} MATCH ? {scope.restrict(document)}
               ORDER BY score, rowid LIMIT ?) found
         JOIN passages p ON p.num = found.passage JOIN documents d ON d.num = p.document
         ORDER BY found.score, p.num""",
