@@ -38,6 +38,9 @@ from mmrag.types import (
 )
 from mmrag.validation import check_query
 
+MAX_DECODED_IMAGES = 32
+"""Decoded pictures of one call that are in memory at a time: each takes about a megabyte."""
+
 
 class TextEmbedder(Protocol):
     fingerprint: str
@@ -234,9 +237,13 @@ class Pipeline:
 
     async def _embed_images(self, images: list[bytes]) -> list[tuple[np.ndarray, np.ndarray]]:
         async def compute(missing: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-            decoded = [await asyncio.to_thread(decode_image, images[i], self._limits) for i in missing]
-            found = await self._image_encoder.embed(decoded)
-            return list(zip(found.embeddings, found.grids, strict=True))
+            embedded: list[tuple[np.ndarray, np.ndarray]] = []
+            for first in range(0, len(missing), MAX_DECODED_IMAGES):
+                group = missing[first : first + MAX_DECODED_IMAGES]
+                decoded = [await asyncio.to_thread(decode_image, images[i], self._limits) for i in group]
+                found = await self._image_encoder.embed(decoded)
+                embedded += zip(found.embeddings, found.grids, strict=True)
+            return embedded
 
         keys = [embedding_key(self._image_encoder.fingerprint, "image", image) for image in images]
         return await self._cache.get_many(keys, compute)

@@ -125,3 +125,11 @@ async def test_texts_and_images_are_embedded_in_the_order_given(parts):
     [text_c, text_h] = await TextEmbedder("x").embed(["abc", "h"])
     np.testing.assert_array_equal(embeddings[[0, 2]], [text_c, text_h])
     assert embeddings[1][2] > 0.9
+
+
+async def test_many_images_are_decoded_a_group_at_a_time(parts):
+    colours = [f"rgb({i}, {2 * i}, {3 * i})" for i in range(1, 71)]
+    embeddings = await parts.pipeline().embed([picture(colour) for colour in colours])
+    assert [len(group) for group in parts.image_encoder.asked] == [32, 32, 6]
+    norms = [(i, 2 * i, 3 * i) / np.sqrt(14 * i**2 + 1) for i in range(1, 71)]
+    np.testing.assert_allclose(embeddings[:, :3], norms, atol=1e-5)
