@@ -53,11 +53,16 @@ def error_response(error: Exception) -> Response:
 def invalid_field(error: ValidationError, model: type[BaseModel]) -> errors.InvalidRequest:
     """The first thing wrong with a body, in plain words, with its dotted path."""
     problems = error.errors(include_url=False, include_input=False)
-    # Where several types are allowed each has its complaint: the deepest is about the one that was meant.
+    # Where several types are allowed each has its complaint: the deepest is about the one that was meant. (There are
+    # few to build: the schema stops at the first bad item of a list, and bounds all objects.)
     about_one_field = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
-    first = max(about_one_field, key=lambda problem: len(problem["loc"]))
+    first = max(about_one_field, key=lambda problem: (problem["type"] == "too_long", len(problem["loc"])))
     path = [part for part in first["loc"] if not _is_union_arm(part)]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".") or None
+    if first["type"] == "too_long":
+        return errors.TooLarge(
+            f"{param or 'the body'} has more than {first['ctx']['max_length']:,} entries", param=param
+        )
     if first["type"] == "extra_forbidden":
         return errors.InvalidRequest(f"unknown field {param!r}{_did_you_mean(path, model)}", param=param)
     if first["type"] == "missing":

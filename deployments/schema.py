@@ -2,15 +2,44 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticKnownError
+
+from mmrag.config import Limits
+from mmrag.validation import MAX_METADATA_FIELDS, MAX_METADATA_VALUES
+
+MAX_FIELDS = 32
+"""More fields than any body has: an object with very many is refused without a look at each."""
+
+_LIMITS = Limits()
+
+
+def _few(max_entries: int):
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > max_entries:
+            found = {"field_type": "Object", "max_length": max_entries, "actual_length": len(value)}
+            raise PydanticKnownError("too_long", found)
+        return value
+
+    return check
+
+
+def _at_most(max_items: int) -> Any:
+    # The first bad item ends the check: a long list of bad ones must not become a longer list of complaints.
+    return Field(max_length=max_items, fail_fast=True)
+
 
 DataUri = Annotated[str, Field(description='an image as "data:image/png;base64,…" (PNG, JPEG, WebP or GIF)')]
 Scalar = str | int | float | bool
-Metadata = dict[str, Scalar | list[str]]
+Labels = Annotated[list[str], _at_most(_LIMITS.max_labels)]
+Values = Annotated[list[str], _at_most(MAX_METADATA_VALUES)]
+Metadata = Annotated[dict[str, Scalar | Values], BeforeValidator(_few(MAX_METADATA_FIELDS))]
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    _few_fields = model_validator(mode="before")(_few(MAX_FIELDS))
 
 
 class SearchBody(_Request):
@@ -38,7 +67,7 @@ class AnswerBody(SearchBody):
     )
 
     task: Literal["answer", "caption", "classify"] = "answer"
-    labels: list[str] = Field([], description="classify: choose among these instead of the trained labels")
+    labels: Labels = Field([], description="classify: choose among these instead of the trained labels")
     stream: bool = Field(False, description="answer with server-sent events: `token`s, then `answer`")
     explain: bool = Field(False, description="say what each word of the answer rests on")
     max_new_tokens: int = Field(64, description="the longest answer, in tokens")
@@ -49,7 +78,7 @@ class EmbeddingsBody(_Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["a text", "another"], "model": "mmrag"}]})
 
-    input: str | list[str]
+    input: str | Annotated[list[str], _at_most(_LIMITS.max_inputs)]
     model: str | None = Field(None, description="taken for compatibility: there is one model")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, description="must be the model's own, where given")
@@ -62,8 +91,8 @@ class DocumentBody(_Request):
     id: str
     title: str = ""
     text: str = ""
-    images: list[DataUri] = []
-    labels: list[str] = []
+    images: Annotated[list[DataUri], _at_most(_LIMITS.max_images_per_document)] = []
+    labels: Labels = []
     metadata: Metadata = {}
 
 
@@ -88,7 +117,7 @@ class DocumentsBody(_Request):
         }
     )
 
-    documents: list[DocumentBody]
+    documents: Annotated[list[DocumentBody], _at_most(_LIMITS.max_documents)]
 
 
 class PassageView(BaseModel):

@@ -14,7 +14,11 @@ class _Section(BaseModel):
 
 
 class Limits(_Section):
-    """Bounds on what a caller may send; beyond them the answer is 413 or 422."""
+    """Bounds on what a caller may send; beyond them the answer is 413 or 422.
+
+    The HTTP API's schema states the numbers of documents, images, inputs and labels below: there they can be
+    lowered, but not raised.
+    """
 
     max_request_bytes: int = 32 * 2**20
     max_text_chars: int = 8_000

@@ -11,6 +11,7 @@ MAX_CLASSIFY_LABEL_CHARS = 200
 """Every label that is to be chosen among is scored by the decoder."""
 
 MAX_METADATA_FIELDS = 64
+MAX_METADATA_VALUES = 64
 MAX_METADATA_CHARS = 4_096
 
 

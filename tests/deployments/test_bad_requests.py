@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from deployments.body import _unique_keys
+from deployments.schema import AnswerBody, DocumentsBody, EmbeddingsBody
 from tests.deployments.pictures import bomb, data_uri, png
 
 JSON = {"content-type": "application/json"}
@@ -45,6 +47,10 @@ def error_of(response, status: int) -> dict:
         ({"text": "x", "labels": ["a"] * 65}, 413, "labels", "64"),
         ({"text": "x", "filters": {"a": {"b": 1}}}, 422, None, ""),
         ({"text": "x", "filters": {"a": 2**63}}, 422, "filters.a", "64 bits"),
+        ({"text": "x", "filters": {"a": ["b"] * 65}}, 413, "filters.a", "64"),
+        ({"text": "x", "filters": {"a": [1, 2]}}, 422, "filters.a[0]", "string"),
+        ({"text": "x", "filters": {f"k{i}": None for i in range(65)}}, 413, "filters", "64"),
+        ({"text": "x"} | {f"k{i}": i for i in range(65)}, 413, None, "more than 32"),
         ({"text": "x", "txet": "y"}, 422, "txet", "did you mean 'text'"),
         ({"text": "x", "tenant": "other"}, 422, "tenant", "unknown field"),
         ({"image": "flag.png"}, 422, "image", "data URI"),
@@ -164,6 +170,9 @@ def test_bad_embedding_requests(http, body, status, param):
         ({"id": "bad", "text": "x", "images": ["data:image/png;base64,@@"]}, 422, "base64"),
         ({"id": "bad", "text": "x", "images": [data_uri(png()[:40])]}, 422, "decoded"),
         ({"id": "good", "text": "twice"}, 422, "twice"),
+        ({"id": "bad", "images": [data_uri(png())] * 17}, 413, "more than 16"),
+        ({"id": "bad", "text": "x", "labels": ["a"] * 65}, 413, "more than 64"),
+        ({"id": "bad", "text": "x"} | {f"k{i}": i for i in range(65)}, 413, "more than 32"),
         ({"id": "bad", "text": "x", "metadata": {"a": [1, 2]}}, 422, ""),
     ],
 )
@@ -173,6 +182,32 @@ def test_one_bad_document_keeps_all_out_and_is_named(http, bad, status, words):
     assert words in error["message"]
     assert "documents[1]" in f"{error['param']} {error['message']}"
     assert http.get("/v1/documents/good").status_code == 404
+
+
+def test_too_many_documents(http):
+    documents = [{"id": f"d{i}", "text": "x"} for i in range(257)]
+    assert error_of(http.post("/v1/documents", json={"documents": documents}), 413)["param"] == "documents"
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (AnswerBody, {"text": "x", "labels": [0] * 100_000}),
+        (AnswerBody, {"text": "x", "filters": {"a": [0] * 100_000}}),
+        (AnswerBody, {"text": "x", "filters": {f"k{i}": None for i in range(100_000)}}),
+        (AnswerBody, {f"k{i}": None for i in range(100_000)}),
+        (EmbeddingsBody, {"input": [0] * 100_000}),
+        (DocumentsBody, {"documents": [0] * 100_000}),
+        (DocumentsBody, {"documents": [{f"k{i}": 0 for i in range(100_000)}]}),
+        (DocumentsBody, {"documents": [{"id": "x", "images": [0] * 100_000}]}),
+        (DocumentsBody, {"documents": [{"id": "x", "labels": [0] * 100_000}]}),
+        (DocumentsBody, {"documents": [{"id": "x", "metadata": {f"k{i}": None for i in range(100_000)}}]}),
+    ],
+)
+def test_very_much_that_is_wrong_makes_few_complaints(model, fields):
+    with pytest.raises(ValidationError) as refusal:
+        model.model_validate(fields, strict=True)
+    assert refusal.value.error_count() < 10
 
 
 def test_unknown_routes_and_methods(http):
