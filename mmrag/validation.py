@@ -1,5 +1,6 @@
 """What a caller may send. Every check names the field, the limit, and how to mend the request."""
 
+import json
 import math
 
 from mmrag.config import Limits
@@ -13,6 +14,8 @@ MAX_CLASSIFY_LABEL_CHARS = 200
 MAX_METADATA_FIELDS = 64
 MAX_METADATA_VALUES = 64
 MAX_METADATA_CHARS = 4_096
+MAX_METADATA_BYTES = 16 * 1024
+"""All fields of a document together, names included: they come with each of its passages."""
 
 
 def check_query(query: Query, limits: Limits) -> None:
@@ -76,8 +79,12 @@ def _check_metadata(fields: dict[str, MetadataValue], param: str) -> None:
         check_text(name, param, MAX_ID_CHARS)
         if not name.strip():
             raise InvalidRequest(f"{param}: a field needs a name", param=param)
+        if isinstance(value, list) and len(value) > MAX_METADATA_VALUES:
+            raise TooLarge(f"{param}.{name} has more than {MAX_METADATA_VALUES} entries", param=f"{param}.{name}")
         for part in value if isinstance(value, list) else [value]:
             _check_scalar(part, f"{param}.{name}")
+    if len(json.dumps(fields, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+        raise TooLarge(f"{param} has more than {MAX_METADATA_BYTES:,} bytes in all", param=param)
 
 
 def _check_scalar(value: MetadataValue, param: str) -> None:

@@ -26,6 +26,7 @@ LIMITS = Limits(max_text_chars=100, max_top_k=10, max_labels=3, max_images_per_d
         (Query(text="a", filters={"size": float("nan")}), "filters.size"),
         (Query(text="a", filters={"size": {"gt": 1}}), "filters.size"),
         (Query(text="a", filters={"size": 2**70}), "filters.size"),
+        (Query(text="a", filters={"size": ["x"] * 65}), "filters.size"),
     ],
 )
 def test_a_bad_query_is_refused_by_the_name_of_its_field(query, param):
@@ -43,6 +44,8 @@ def test_a_bad_query_is_refused_by_the_name_of_its_field(query, param):
         (Document(id="a", text="\ud800"), "text"),
         (Document(id="a", images=[b""] * 3), "images"),
         (Document(id="a", text="a", metadata={"a": None}), "metadata.a"),
+        (Document(id="a", text="a", metadata={"a": ["x"] * 65}), "metadata.a"),
+        (Document(id="a", text="a", metadata={name: "ü" * 2_100 for name in "abcd"}), "metadata"),
     ],
 )
 def test_a_bad_document_is_refused_by_the_name_of_its_field(document, param):
@@ -55,6 +58,7 @@ def test_good_ones_pass():
     check_query(Query(text="What is the capital of Côte d’Ivoire?", filters={"a": [1, "x"], "b": True}), LIMITS)
     check_query(Query(image=b"bytes"), LIMITS)
     check_document(Document(id="a/ü#1", title="t", metadata={"tags": ["x", "y"]}), LIMITS)
+    check_document(Document(id="a", title="t", metadata={name: "x" * 4_000 for name in "abcd"}), LIMITS)
 
 
 def test_too_long_is_too_large():
