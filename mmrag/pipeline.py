@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +37,9 @@ from mmrag.types import (
     StoredImage,
 )
 from mmrag.validation import check_query
+
+UPSERT_TIMEOUTS = 10
+"""Documents may take this many times as long as a question."""
 
 MAX_DECODED_IMAGES = 32
 """Decoded pictures of one call that are in memory at a time: each takes about a megabyte."""
@@ -141,8 +144,8 @@ class Pipeline:
             InvalidRequest: the query is empty, malformed or beyond a limit.
             DeadlineExceeded, Overloaded, Unavailable: as their names say.
         """
-        trace = _Trace()
-        async with self._deadline(query):
+        trace, query = _Trace(), self._timed(query)
+        async with _until(query.deadline_s):
             embedded, passages = await self._gather_evidence(query, trace)
             with trace.stage("decode"):
                 [decoded] = await self._decoder.decode([_decode_request(query, embedded, passages)])
@@ -150,8 +153,9 @@ class Pipeline:
 
     async def stream(self, query: Query) -> AsyncIterator[str | Answer]:
         """Like `answer`, but yields the text in pieces as it is written, and the whole Answer last."""
-        trace = _Trace()
-        async with self._deadline(query):
+        trace, query = _Trace(), self._timed(query)
+        decoded: Decoded | None = None
+        async with _until(query.deadline_s):
             embedded, passages = await self._gather_evidence(query, trace)
             with trace.stage("decode"):
                 async for piece in self._decoder.stream(_decode_request(query, embedded, passages)):
@@ -159,29 +163,39 @@ class Pipeline:
                         decoded = piece
                     else:
                         yield piece
+        if decoded is None:
+            raise Unavailable("the decoder stopped before the answer was whole")
         yield _answer(decoded, passages, trace)
 
     async def search(self, query: Query) -> Answer:
         """The passages for `query`, as an Answer whose text is empty."""
-        trace = _Trace()
-        async with self._deadline(query):
+        trace, query = _Trace(), self._timed(query)
+        async with _until(query.deadline_s):
             _, passages = await self._gather_evidence(query, trace)
         return _answer(Decoded(text=""), passages, trace)
 
     async def embed(self, inputs: list[str | bytes]) -> np.ndarray:
-        """Embed texts (str) and encoded images (bytes) into the one space: float32 [n, dimension]."""
+        """Embed texts (str) and encoded images (bytes) into the one space: float32 [n, dimension].
+
+        Raises InvalidRequest, DeadlineExceeded, Overloaded, Unavailable.
+        """
         texts = [i for i, value in enumerate(inputs) if isinstance(value, str)]
         images = [i for i, value in enumerate(inputs) if isinstance(value, bytes)]
-        text_embeddings, image_embeddings = await asyncio.gather(
-            self._embed_texts([inputs[i] for i in texts]), self._embed_images([inputs[i] for i in images])
-        )
+        async with _until(time.time() + self._limits.timeout_s):
+            text_embeddings, image_embeddings = await asyncio.gather(
+                self._embed_texts([inputs[i] for i in texts]), self._embed_images([inputs[i] for i in images])
+            )
         by_position = dict(zip(texts, text_embeddings, strict=True))
         by_position |= {i: embedding for i, (embedding, _) in zip(images, image_embeddings, strict=True)}
         return np.stack([by_position[i] for i in range(len(inputs))])
 
     async def upsert(self, tenant: str, documents: list[Document]) -> IngestReport:
-        """Write all of the documents, or raise and write none; searchable when this returns."""
-        return await self._ingestor.add(tenant, documents)
+        """Write all of the documents, or raise and write none; searchable when this returns.
+
+        After DeadlineExceeded they may or may not have been written: write them again.
+        """
+        async with _until(time.time() + UPSERT_TIMEOUTS * self._limits.timeout_s):
+            return await self._ingestor.add(tenant, documents)
 
     async def ingest(
         self,
@@ -248,15 +262,19 @@ class Pipeline:
         keys = [embedding_key(self._image_encoder.fingerprint, "image", image) for image in images]
         return await self._cache.get_many(keys, compute)
 
-    @asynccontextmanager
-    async def _deadline(self, query: Query):
-        if query.deadline_s is None:
-            query.deadline_s = time.time() + self._limits.timeout_s
-        try:
-            async with asyncio.timeout(query.deadline_s - time.time()):
-                yield
-        except TimeoutError as error:
-            raise DeadlineExceeded("there was no answer in the time given to this request") from error
+    def _timed(self, query: Query) -> Query:
+        if query.deadline_s is not None:
+            return query
+        return replace(query, deadline_s=time.time() + self._limits.timeout_s)
+
+
+@asynccontextmanager
+async def _until(deadline_s: float):
+    try:
+        async with asyncio.timeout(deadline_s - time.time()):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded("this request could not be done in the time given to it") from error
 
 
 async def _together(work: list[Awaitable[None]]) -> None:

@@ -12,7 +12,7 @@ from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.errors import DeadlineExceeded, InvalidRequest, TooLarge, Unavailable, UnsupportedMedia
 from mmrag.knowledge.passages import Splitter
 from mmrag.pipeline import Pipeline
-from mmrag.types import Answer, Passage, Query
+from mmrag.types import Answer, Document, Passage, Query
 
 PASSAGE = Passage(id="country-pe#0", document_id="country-pe", title="Peru", text="The capital is Lima.")
 
@@ -107,6 +107,38 @@ async def test_a_deadline_ends_the_work(parts):
         await parts.pipeline(timeout_s=0.05).answer(Query(text="a"))
     await asyncio.sleep(0.01)
     assert parts.text_encoder.num_cancelled == 1
+
+
+async def test_embedding_and_writing_have_deadlines_too(parts):
+    async def slow(tenant, document_ids):
+        await asyncio.sleep(5)
+        return {}
+
+    parts.text_encoder.delay_s = 5
+    parts.retriever.content_hashes = slow
+    pipeline = parts.pipeline(timeout_s=0.05)
+    with pytest.raises(DeadlineExceeded):
+        await pipeline.embed(["a"])
+    with pytest.raises(DeadlineExceeded):
+        await pipeline.upsert("a", [Document(id="a", text="a")])
+
+
+async def test_a_query_can_be_asked_again(parts):
+    query, pipeline = Query(text="a"), parts.pipeline(timeout_s=0.2)
+    for _ in range(2):
+        await pipeline.answer(query)
+        await asyncio.sleep(0.15)
+    assert query == Query(text="a")
+    assert parts.decoder.requests[0].deadline_s < parts.decoder.requests[1].deadline_s
+
+
+async def test_a_stream_that_breaks_off_is_no_answer(parts):
+    async def broken_off(request):
+        yield "The"
+
+    parts.decoder.stream = broken_off
+    with pytest.raises(Unavailable, match="decoder"):
+        [piece async for piece in parts.pipeline().stream(Query(text="a"))]
 
 
 async def test_work_stops_when_the_caller_leaves(parts):
