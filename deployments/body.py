@@ -54,7 +54,7 @@ async def read_form(request: Request, limits: Limits) -> dict[str, Any]:
             form = await parser.parse()
     except TimeoutError as error:
         raise _slow(limits) from error
-    except (MultiPartException, KeyError, UnicodeDecodeError) as error:
+    except (MultiPartException, LookupError, UnicodeError) as error:
         raise MalformedBody(f"the multipart body cannot be read: {getattr(error, 'message', error)}") from error
     return {name: await _values(form, name) for name in form}
 

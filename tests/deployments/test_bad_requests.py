@@ -143,6 +143,13 @@ def test_a_broken_form(http):
     error_of(http.post("/v1/answer", content=b"", headers={"content-type": "multipart/form-data"}), 400)
 
 
+@pytest.mark.parametrize("charset", ["undefined", "punycode"])
+def test_a_form_in_no_usable_charset(http, charset):
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    body = '--x\r\ncontent-disposition: form-data; name="text"\r\n\r\nü\r\n--x--\r\n'.encode()
+    error_of(http.post("/v1/answer", content=body, headers=headers), 400)
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
