@@ -41,7 +41,10 @@ def _given_key(headers: Headers) -> str:
 
 
 def _read_keys(variable: str) -> list[tuple[bytes, str]]:
-    pairs = [pair.strip() for pair in os.environ.get(variable, "").split(",") if pair.strip()]
+    value = os.environ.get(variable, "")
+    pairs = [pair.strip() for pair in value.split(",") if pair.strip()]
+    if value and not pairs:  # somebody meant to close the door: leaving it open would be the worst reading
+        raise ConfigurationError(f"{variable} is set, but holds no key=tenant pair; unset it to let everyone in")
     keys = []
     for pair in pairs:
         # A key may end in "=" (base64), a tenant's name has none.
