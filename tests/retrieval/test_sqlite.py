@@ -5,8 +5,9 @@ import sqlite3
 import numpy as np
 import pytest
 
-from mmrag.errors import ConfigurationError, InvalidRequest, NotFound
+from mmrag.errors import ConfigurationError, InvalidRequest, NotFound, Unavailable
 from mmrag.retrieval.sqlite import SqliteStore
+from mmrag.retrieval.sqlite.database import Database
 from mmrag.types import Document, EncodedDocument, SearchRequest
 from tests.retrieval.knowledge import encode, random_document, unit
 
@@ -281,3 +282,12 @@ def test_words_are_filtered_document_by_document(store, wanted):
         store.upsert("t", [encode(Document(id=name, text="red apple", metadata={"name": name}))])
     (found,) = store.candidates([SearchRequest(text="red apple", filters={"name": wanted}, tenant="t")], 10)
     assert [key for key, _ in found["bm25"]] == [(wanted, 0)]
+
+
+def test_a_store_that_cannot_be_reached_does_not_tell_callers_where_it_lies(tmp_path, caplog):
+    database = Database(tmp_path / "folder" / "knowledge.sqlite")
+    (tmp_path / "folder").rename(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable) as error, database.read():
+        pass
+    assert "folder" not in str(error.value)
+    assert str(database.path) in caplog.text

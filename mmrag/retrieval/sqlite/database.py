@@ -1,5 +1,6 @@
 """The SQLite file of the embedded store: its tables, one connection per thread, transactions."""
 
+import logging
 import sqlite3
 import threading
 import time
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmrag.errors import ConfigurationError, Unavailable
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
@@ -99,7 +102,9 @@ class Database:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in _TROUBLE:
                 raise
-            raise Unavailable(f"the knowledge base {self.path} does not answer: {error}") from error
+            # Callers need not know where the file lies; the log should.
+            log.warning("the knowledge base %s does not answer: %s", self.path, error)
+            raise Unavailable("the knowledge base does not answer") from error
 
     def _connection(self) -> sqlite3.Connection:
         if not hasattr(self._local, "connection"):
