@@ -6,6 +6,7 @@ figures mean, and still has nothing to remember.
 """
 
 import asyncio
+import hashlib
 import pickle
 import random
 import tempfile
@@ -22,6 +23,7 @@ from atlas.questions import read_entities
 from atlas.questions_seen import train_templates
 from atlas.reading import ReadingExamples, as_typed
 from atlas.wording import fill
+from mmrag.encoders.fingerprint import embedding_fingerprint
 from mmrag.knowledge.sources import read_documents
 from mmrag.local import TENANT, Local, config_of
 from mmrag.training.data import UNKNOWN, Example
@@ -94,13 +96,21 @@ class RetrievedExamples(Iterator[Example]):
 
 
 def note_retrieved(cache_path: Path, num: int, seed: int = 0) -> list[Noted]:
-    """Ask the real retriever `num` questions about the training side over documents of the training side; cached."""
+    """Ask the real retriever `num` questions about the training side over documents of the training side; cached
+    for as long as the encoders, the wordings and the knowledge base stay what they are."""
+    cache_path = cache_path.with_stem(f"{cache_path.stem}-{num}-{seed}-{_version()}")
     if cache_path.is_file():
         return pickle.loads(cache_path.read_bytes())
     noted = asyncio.run(_note(num, random.Random(seed)))
     cache_path.parent.mkdir(parents=True, exist_ok=True)
     cache_path.write_bytes(pickle.dumps(noted))
     return noted
+
+
+def _version() -> str:
+    made_of = embedding_fingerprint(config_of(ATLAS.parent / "serve_config.yaml")).encode()
+    files = b"".join((ATLAS / name).read_bytes() for name in ("schema.json", "knowledge.jsonl"))
+    return hashlib.sha256(made_of + files).hexdigest()[:12]
 
 
 async def _note(num: int, rng: random.Random) -> list[Noted]:

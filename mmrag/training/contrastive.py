@@ -177,6 +177,8 @@ def train_image_tower(
     checkpoint = out_dir / "checkpoint.pt"
     if resume and checkpoint.exists():
         training.load(checkpoint)
+        if training.step >= config.num_steps:
+            tqdm.write(f"{out_dir} holds a finished run; remove it to train anew")
     since_log: list[dict[str, float]] = []
     with tqdm(total=config.num_steps, initial=training.step, desc="image tower", unit="step") as progress:
         while training.step < config.num_steps:

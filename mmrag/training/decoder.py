@@ -115,6 +115,8 @@ def train_decoder(
     trainer = Trainer(decoder, config, Path(out_dir))
     if resume:
         trainer.resume()
+        if trainer.progress >= 1.0:
+            tqdm.write(f"{out_dir} holds a finished run; remove it to train anew")
     bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=100, initial=100 * trainer.progress, desc="fusion decoder", bar_format=bar_format) as bar:
         while trainer.progress < 1.0:
