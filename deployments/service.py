@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from deployments import processes
 from deployments.demo import ingest_atlas, needs_atlas
 from deployments.launch import say
+from deployments.local_ray import start_ray
 from mmrag.config import AppConfig
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,6 @@ Options = dict[str, dict[str, Any]]
 
 READY_POLL_S = 0.1
 APPLICATION = "mmrag"
-LOGICAL_CPUS = 8
-"""Ray places deployments by the cores they claim. On one machine all of them belong here, however few cores it has."""
 
 
 def main() -> int:
@@ -78,7 +76,7 @@ def start(run_directory: str, host: str, port: int, config: AppConfig, options: 
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    start_ray(run_directory)
+    start_ray(run_directory, say)
     say("starting Ray Serve" if "MMRAG_HAPROXY" in os.environ else "starting Ray Serve (no haproxy here: slower proxy)")
     # The proxies take seconds to start: the components start beside them.
     proxies = ThreadPoolExecutor(1).submit(serve.start, http_options={"host": host, "port": port})
@@ -86,32 +84,6 @@ def start(run_directory: str, host: str, port: int, config: AppConfig, options: 
     deploy(config, options)
     proxies.result()
     wait_until_ready(host, port)
-
-
-def start_ray(run_directory: str) -> None:
-    """A Ray of our own. It gives up after 30 s, so on a busy machine we ask more than once."""
-    import ray
-
-    for num_tries_left in (2, 1, 0):
-        try:
-            ray.init(
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,  # it complains about the dashboard that we do not want
-                num_cpus=LOGICAL_CPUS,
-                _temp_dir=run_directory,
-                _node_ip_address="127.0.0.1",
-            )
-            break
-        except Exception as error:
-            if num_tries_left == 0 or "timed out" not in str(error):
-                raise
-            say("Ray is slow to start on this busy machine: trying again")
-            ray.shutdown()
-            # The launcher adopts what loses its parent: what is left is below it, as we are.
-            processes.end(set(processes.descendants_of(os.getppid())) - {os.getpid()})
-    below = processes.descendants_of(os.getpid())
-    processes.end(pid for pid in below if "dashboard/dashboard.py" in processes.command_of(pid, 1000))
 
 
 def wait_for_controller(starting: Future) -> None:
