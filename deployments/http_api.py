@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
-from deployments import http_errors, schema, web_page
+from deployments import docs_page, http_errors, schema, web_page
 from deployments.access import Access
 from deployments.admission import Admission
 from deployments.event_stream import EventStream
@@ -33,13 +33,16 @@ def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI
     """The ASGI application that serves `pipeline`; /readyz tells the `states` of its components."""
     limits = config.limits
     admission = Middleware(Admission, max_requests=MAX_REQUESTS, max_bytes=MAX_BODIES * limits.max_request_bytes)
-    app = FastAPI(title="mmrag", version="1", redoc_url=None, redirect_slashes=False, middleware=[admission])
+    # FastAPI's own pages of documentation load scripts from elsewhere.
+    pages = {"docs_url": None, "redoc_url": None}
+    app = FastAPI(title="mmrag", version="1", redirect_slashes=False, middleware=[admission], **pages)
     http_errors.install(app)
     access = Access(config.access)
     _add_questions(app, pipeline, access, config)
     _add_documents(app, pipeline, access, config)
     _add_health(app, states)
     web_page.add(app)
+    docs_page.add(app)
     describe(app)
     return app
 

@@ -1,13 +1,17 @@
 """The HTTP API with good requests, over HTTP and real parts."""
 
 import base64
+import hashlib
+import html
 import json
+import re
 import subprocess
 
 import numpy as np
 import openai
 import pytest
 
+from deployments import docs_page
 from tests.deployments.pictures import data_uri, jpeg, png
 
 DOCUMENT = {
@@ -175,3 +179,28 @@ def test_the_page_lets_nothing_foreign_in(http):
     for part in ("/web/page.js", "/web/page.css", "/favicon.ico"):
         assert http.get(part).status_code == 200
     assert "innerHTML" not in http.get("/web/page.js").text
+
+
+def test_the_documentation_is_plain_and_needs_nothing_from_elsewhere(http):
+    response = http.get("/docs")
+    described = http.get("/openapi.json").json()
+    text = html.unescape(response.text)
+    for path, verbs in described["paths"].items():
+        assert path in text
+        assert all(operation["description"] in text for operation in verbs.values())
+    assert '{"text": "What is the capital of Peru?"}' in text
+    assert "<script" not in text and "http://" not in text and "https://" not in text
+    [style] = re.findall("<style>(.*?)</style>", response.text, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"'sha256-{allowed}'" in response.headers["content-security-policy"]
+    assert "script-src" not in response.headers["content-security-policy"]
+
+
+def test_what_the_documentation_shows_is_escaped():
+    hostile = "<script>alert(1)</script>"
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Body"}}}}
+    model = {"properties": {hostile: {"description": hostile}}, "examples": [{hostile: hostile}]}
+    operation = {"description": hostile, "requestBody": body}
+    described = {"paths": {hostile: {hostile: operation}}, "components": {"schemas": {"Body": model}}}
+    shown = docs_page.page(described)
+    assert hostile not in shown.lower() and shown.lower().count(html.escape(hostile)) == 7
