@@ -27,7 +27,7 @@ _DECODING = threading.BoundedSemaphore(2)
 """Few files are decoded at a time, in whatever thread: a small one may need a hundred megabytes while it is read."""
 
 _JPEG_SCAN = b"\xff\xda"
-_DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]*)*;base64,", re.IGNORECASE)
+_DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w-]{1,64}=[^;,]{0,64}){0,4};base64,", re.IGNORECASE)
 
 
 def image_id(content: bytes) -> str:

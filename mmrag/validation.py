@@ -41,6 +41,8 @@ def check_document(document: Document, limits: Limits) -> None:
     if not document.id.strip():
         raise InvalidRequest("id must not be empty", param="id")
     check_text(document.id, "id", MAX_ID_CHARS)
+    if document.id in (".", "..") or not document.id.isprintable():
+        raise InvalidRequest('id must be printable, and neither "." nor ".."', param="id")
     check_text(document.title, "title", limits.max_text_chars)
     check_text(document.text, "text", limits.max_document_chars)
     if not (document.title.strip() or document.text.strip() or document.images):

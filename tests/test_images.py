@@ -138,6 +138,9 @@ def test_broken_files_are_invalid_images():
 def test_data_uris():
     assert parse_data_uri("data:image/png;base64,AAEC", 10) == b"\x00\x01\x02"
     assert parse_data_uri("data:;base64,AAEC", 10) == b"\x00\x01\x02"
+    assert parse_data_uri("data:image/png;charset=utf-8;base64,AAEC", 10) == b"\x00\x01\x02"
+    with pytest.raises(InvalidRequest, match="data URI"):
+        parse_data_uri("data:image/png" + ";a=" * 5 + ";base64,AAEC", 10)
     with pytest.raises(InvalidRequest, match="data URI"):
         parse_data_uri("http://example.org/a.png", 10)
     with pytest.raises(InvalidRequest, match="base64"):

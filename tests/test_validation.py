@@ -40,6 +40,8 @@ def test_a_bad_query_is_refused_by_the_name_of_its_field(query, param):
     [
         (Document(id=" ", text="a"), "id"),
         (Document(id="a" * 513, text="a"), "id"),
+        (Document(id="..", text="a"), "id"),
+        (Document(id="a\nb", text="a"), "id"),
         (Document(id="a"), "text"),
         (Document(id="a", text="\ud800"), "text"),
         (Document(id="a", images=[b""] * 3), "images"),
