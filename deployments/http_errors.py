@@ -35,6 +35,7 @@ STATUS: dict[type[errors.MmragError], tuple[int, str]] = {
     errors.Unavailable: (503, "unavailable"),
 }
 UNAVAILABLE_RETRY_AFTER_S = 5
+MAX_ECHO_CHARS = 80
 
 
 def error_body(error: Exception) -> dict:
@@ -58,7 +59,8 @@ def invalid_field(error: ValidationError, model: type[BaseModel]) -> errors.Inva
     about_one_field = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
     first = max(about_one_field, key=lambda problem: (problem["type"] == "too_long", len(problem["loc"])))
     path = [part for part in first["loc"] if not _is_union_arm(part)]
-    param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".") or None
+    param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    param = _shortened(param) or None
     if first["type"] == "too_long":
         return errors.TooLarge(
             f"{param or 'the body'} has more than {first['ctx']['max_length']:,} entries", param=param
@@ -79,8 +81,8 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: HTTPException) -> Response:
         messages = {
-            404: f"there is nothing at {request.url.path}; GET /docs shows what there is",
-            405: f"{request.url.path} does not take {request.method}",
+            404: f"there is nothing at {_shortened(request.url.path)}; GET /docs shows what there is",
+            405: f"{_shortened(request.url.path)} does not take {request.method}",
         }
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
         body = {"type": kind, "message": messages.get(error.status_code, str(error.detail)), "param": None}
@@ -89,6 +91,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.MmragError, on_error)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_error)
+
+
+def _shortened(text: str) -> str:
+    """What the caller sent is named in an error, not sent back whole."""
+    return text if len(text) <= MAX_ECHO_CHARS else text[: MAX_ECHO_CHARS - 1] + "…"
 
 
 def _status(error: Exception) -> tuple[int, str]:

@@ -249,3 +249,9 @@ def test_a_body_that_never_ends_has_its_time(url):
     assert response.startswith("HTTP/1.1 408")
     assert json.loads(response.split("\r\n\r\n")[1])["error"]["type"] == "request_timeout"
     assert time.monotonic() - started_s < 15
+
+
+def test_an_error_does_not_send_the_input_back(http):
+    response = http.post("/v1/search", json={"text": "a", "x" * 100_000: 1})
+    assert response.status_code == 422 and len(response.content) < 1_000
+    assert len(http.get("/" + "y" * 20_000).content) < 1_000
