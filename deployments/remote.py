@@ -90,7 +90,7 @@ class RemoteImageEncoder(RemotePart):
 
 
 class RemoteRetriever(RemotePart):
-    """`Searcher` and the store of documents over a handle."""
+    """`mmrag.pipeline.Knowledge` over a handle."""
 
     def __init__(self, handle: DeploymentHandle, config: RetrieverConfig):
         super().__init__(handle, "retriever")

@@ -60,11 +60,6 @@ class Batcher(Generic[T, R]):
         self._seconds_per_cost = 0.0
         self._tasks: set[asyncio.Task] = set()
 
-    @property
-    def queued_cost(self) -> float:
-        """Sum of the costs now waiting."""
-        return self._queued_cost
-
     async def submit(self, item: T, deadline_s: float | None = None) -> R:
         """Run `item` in some batch and return its result.
 

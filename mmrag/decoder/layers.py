@@ -79,7 +79,7 @@ class RelativePositionBias(nn.Module):
 
 
 class CausalConvolution(nn.Module):
-    """x + a depthwise convolution over the last `width` tokens: what lets a small model copy (see the README)."""
+    """x + a depthwise convolution over the last `width` tokens: what lets a small model copy from its passages."""
 
     def __init__(self, config: DecoderModelConfig):
         super().__init__()

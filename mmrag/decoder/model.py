@@ -3,7 +3,7 @@
     encode(batch) -> Memory      every passage on its own (Fusion-in-Decoder), image memory beside it
     begin(memory) -> State       cross keys and values of every layer, once
     step(ids, state) -> hidden   decoder over new tokens, cached
-    next_token(hidden, ...)      vocabulary and pointer
+    next_token(ids, state)       vocabulary and pointer
 """
 
 from dataclasses import dataclass, field, replace
