@@ -156,7 +156,7 @@ class ReadingExamples(Iterator[Example]):
         kept = {a: v for a, v in entity.values.items() if a in (attribute, "name") or self.rng.random() < told * 0.7}
         if told == 1.0 and self.rng.random() < 0.5:
             kept = entity.values
-        text = write_text(self.rng, entity.kind, entity.name, kept)
+        text = write_text(self.rng, entity.kind, entity.name, kept, held_back=not self.is_training)
         if self.rng.random() < 0.2 * told:
             joint = " " if text.endswith(".") else "\n" if "\n" in text else ". "
             text += joint + " ".join(distractions(self.rng, entity.name))

@@ -92,7 +92,8 @@ class RetrievedExamples(Iterator[Example]):
         return replace(entity, values=other.values | {"name": entity.values["name"]})
 
     def text(self, entity: Entity) -> str:
-        return write_text(self.rng, entity.kind, entity.name, entity.values)
+        held_back = not self.invented.is_training
+        return write_text(self.rng, entity.kind, entity.name, entity.values, held_back)
 
 
 def note_retrieved(cache_path: Path, num: int, seed: int = 0) -> list[Noted]:

@@ -29,8 +29,8 @@ WEIGHTS = Path(__file__).parent / "weights" / "fusion_decoder"
 CACHE = Path(".mmrag") / "question_embeddings.npz"
 NOTED = Path(".mmrag") / "retrieved.pickle"
 RUN = Path(".cache") / "fusion_decoder"
-NUM_VALIDATION = 20
-NUM_RETRIEVED, NUM_VALIDATION_NOTED = 1_536, 128
+NUM_VALIDATION = 30
+NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
 TRAINING = DecoderTrainingConfig(num_steps=3_000, validate_every=500)
 
 VARIANTS = {
@@ -64,8 +64,9 @@ def new_decoder(variant: str, seed: int, tokenizer: Tokenizer) -> FusionDecoder:
     torch.manual_seed(seed)
     model = FusionModel(model_config(tokenizer.get_vocab_size(), variant))
     initialise(model)
-    with torch.no_grad():
-        model.embedding.weight.copy_(word_meanings(tokenizer, model.config.d_model))
+    meanings, is_word = word_meanings(tokenizer, model.config.d_model)
+    model.embedding.weight.data.copy_(meanings)
+    model.embedding.weight.register_hook(lambda gradient: gradient.masked_fill(is_word[:, None], 0.0))
     model.open_gates()
     return FusionDecoder(model, tokenizer)
 

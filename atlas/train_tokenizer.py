@@ -1,7 +1,9 @@
-"""The decoder's tokenizer: cased byte-level BPE, so that any name in any script can be copied as it stands.
+"""The decoder's tokenizer: whole English words as the text encoder knows them, and pieces for every other script.
 
-Numbers are cut into groups of up to three digits and punctuation stands alone: "1,285,216" has the same tokens
-wherever it stands, and an answer always begins and ends between two tokens.
+The words come from the text encoder's vocabulary, not from the training texts: a word that no training question has
+is still one token with a meaning to start from (see word_meanings). Names are cut into the longest pieces known,
+at worst into bytes, so that anything can be copied as it stands. Numbers are cut into groups of up to three digits
+and punctuation stands alone: "1,285,216" has the same tokens wherever it stands.
 """
 
 import random
@@ -11,65 +13,72 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from atlas.invented import invent_name
 from atlas.reading import sample_texts
-from atlas.wording import load_schema
 from mmrag.decoder.inputs import MARKERS
 
-VOCABULARY_SIZE = 8_192
-PIECES = r" ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]|\s+"
-NUM_TEXTS = 3_000
-NUM_NAMES = 6_000
-NUMBER_WEIGHT = 60
+NUM_PIECES = 4_000
+NUM_CAPITALISED = 14_000
+NUM_BARE = 2_000
+PIECES = r" ?\p{L}{1,40}| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]|\s{1,40}"
+MAX_BYTES_PER_PIECE = 200
+NUM_TEXTS = 1_000
+NUM_NAMES = 8_000
+SPACE = "Ġ"
 
 
 def train_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
+    tokens = ["<pad>", "</s>", "<unk>", *MARKERS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokens += [*all_numbers(), *words(), *learned_pieces()]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    model = models.WordPiece(vocabulary, unk_token="<unk>", continuing_subword_prefix="")
+    model.max_input_chars_per_word = MAX_BYTES_PER_PIECE
+    tokenizer = cut_like_text(Tokenizer(model))
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>", *MARKERS])
+    return tokenizer
+
+
+def cut_like_text(tokenizer: Tokenizer) -> Tokenizer:
     cut = pre_tokenizers.Split(Regex(PIECES), "isolated")
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, bytes_])
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def learned_pieces() -> list[str]:
+    """What invented names and texts are often made of, the most frequent first."""
+    tokenizer = cut_like_text(Tokenizer(models.BPE()))
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE,
-        special_tokens=["<pad>", "</s>", "<unk>", *MARKERS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=NUM_PIECES, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(corpus(), trainer)
-    return tokenizer
+    return sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
 
 
 def corpus() -> Iterator[str]:
     rng = random.Random(3)
     yield from sample_texts(rng, NUM_TEXTS)
     yield from (" " + invent_name(rng) for _ in range(NUM_NAMES))
-    yield from words_of(load_schema())
     yield from ["’s", "’ – — “ ”"] * 500
-    yield from (word for word in english_words() for _ in range(3))
-    for digits in all_numbers():
-        yield from [f" {digits} {digits}", digits] * NUMBER_WEIGHT
 
 
 def all_numbers() -> Iterator[str]:
-    yield from (f"{n:0{width}d}" for width in (1, 2, 3) for n in range(10**width))
+    for width in (1, 2, 3):
+        for n in range(10**width):
+            yield from (f"{n:0{width}d}", f"{SPACE}{n:0{width}d}")
 
 
-def words_of(entry) -> Iterator[str]:
-    """All wordings of the schema, the held-out test questions excepted."""
-    if isinstance(entry, str):
-        yield entry
-    elif isinstance(entry, dict):
-        for key, value in entry.items():
-            if key not in ("test", "unseen_facts"):
-                yield from words_of(value)
-    else:
-        for value in entry:
-            yield from words_of(value)
+def words() -> Iterator[str]:
+    """Words of the text encoder's vocabulary, which lists them by frequency: after a space, as they begin a sentence,
+    and the commonest as they begin a line."""
+    known = english_words()
+    yield from (SPACE + word for word in known)
+    yield from (SPACE + word.capitalize() for word in known[:NUM_CAPITALISED])
+    yield from (word.capitalize() for word in known[:NUM_BARE])
 
 
 def english_words() -> list[str]:
-    """Whole words of the text encoder's vocabulary, in both cases."""
     from mmrag.config import TextEncoderConfig
     from mmrag.encoders.tokenizer import load_tokenizer
 
     known = load_tokenizer(TextEncoderConfig()).get_vocab()
-    words = sorted(word for word in known if word.isalpha() and word.isascii() and len(word) > 2)
-    return [f" {word} {word.capitalize()}" for word in words]
+    return sorted((word for word in known if word.isalpha() and word.isascii() and len(word) > 1), key=known.get)

@@ -1,6 +1,7 @@
-"""Starting values for the decoder's word embeddings, from those of the text encoder.
+"""The decoder's embeddings of whole words, from those of the text encoder; training leaves them as they are.
 
-So words that no training question has ("ministries") start near words that some have ("government").
+So a word that no training text has ("ministries") is for the network what its neighbours are ("government"). Were
+they trained on, the words of the training texts would drift away from all others.
 """
 
 import torch
@@ -8,24 +9,25 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from atlas.train_tokenizer import SPACE
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.tokenizer import load_tokenizer, model_directory
 
 SCALE, NOISE = 0.3, 0.08
 
 
-def word_meanings(tokenizer: Tokenizer, dimension: int, seed: int = 0) -> Tensor:
-    """float32 [vocabulary, dimension]: the text encoder's word vectors on their first principal components.
+def word_meanings(tokenizer: Tokenizer, dimension: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Embeddings float32 [vocabulary, dimension], and which of them are those of words, bool [vocabulary].
 
-    A token finds its vector without its case and leading space, a piece of a word as a piece; the others are random.
+    A word has the text encoder's vector on its first principal components, found without case and leading space;
+    numbers, signs and pieces of words are random.
     """
     vectors, known = encoder_words()
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for token, i in tokenizer.get_vocab().items():
-        text = tokenizer.decode([i]).strip().lower()
-        row = known.get(text) if token.startswith("Ġ") or len(text) < 2 else known.get("##" + text, known.get(text))
-        if row is not None:
+        row = known.get(token.removeprefix(SPACE).lower())
+        if row is not None and (token.startswith(SPACE) or token.istitle()):
             found[i] = row
     rows = vectors[list(found.values())]
     centred = rows - rows.mean(0)
@@ -33,7 +35,9 @@ def word_meanings(tokenizer: Tokenizer, dimension: int, seed: int = 0) -> Tensor
     projected = centred @ components
     embeddings = SCALE * torch.randn(tokenizer.get_vocab_size(), dimension, generator=generator)
     embeddings[list(found)] = SCALE * projected / projected.std() + NOISE * embeddings[list(found)] / SCALE
-    return embeddings
+    is_word = torch.zeros(len(embeddings), dtype=torch.bool)
+    is_word[list(found)] = True
+    return embeddings, is_word
 
 
 def encoder_words() -> tuple[Tensor, dict[str, int]]:

@@ -224,8 +224,10 @@ def label_loss(decoder: FusionDecoder, examples: list[Example], states: Tensor) 
 
 
 def parameter_groups(model: torch.nn.Module, config: DecoderTrainingConfig) -> list[dict]:
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
+    """Matrices decay; embeddings, scales and biases do not."""
+    tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    decayed = [p for p in model.parameters() if p.ndim >= 2 and p not in tables]
+    others = [p for p in model.parameters() if p.ndim < 2 or p in tables]
     return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
