@@ -105,7 +105,7 @@ def as_typed(rng: random.Random, text: str) -> str:
 
 def _fitting(rng: random.Random, templates: list[str], entity: Entity, attribute: str) -> str:
     if attribute == "capital" and entity.id in SEAT_ELSEWHERE:
-        templates = [template for template in templates if not any(word in template for word in SEAT_WORDS)]
+        templates = [template for template in templates if not any(word in template.lower() for word in SEAT_WORDS)]
     return rng.choice(templates)
 
 
