@@ -1,6 +1,6 @@
 """FusionDecoder: requests in, answers out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from mmrag.decoder.attribution import attribute
 from mmrag.decoder.checkpoint import find_checkpoint, fingerprint, load_checkpoint, save_checkpoint
-from mmrag.decoder.generate import Generated, generate, score_labels
+from mmrag.decoder.generate import Generated, generate, score_labels, score_trained_labels
 from mmrag.decoder.inputs import Batch, InputBuilder
 from mmrag.decoder.model import FusionModel
 from mmrag.errors import InvalidRequest
@@ -44,12 +44,18 @@ class FusionDecoder:
 
         Raises InvalidRequest for `classify` without labels when the model was trained on none.
         """
+        alike: dict[Callable, list[int]] = {}
+        for i, request in enumerate(requests):
+            alike.setdefault(self.way_of(request), []).append(i)
         answers: dict[int, Decoded] = {}
-        writing = [i for i, request in enumerate(requests) if request.task != "classify"]
-        for run, indices in ((self.write, writing), (self.classify, sorted(set(range(len(requests))) - set(writing)))):
-            if indices:
-                answers |= zip(indices, run([requests[i] for i in indices]), strict=True)
+        for answer, indices in alike.items():
+            answers |= zip(indices, answer([requests[i] for i in indices]), strict=True)
         return [answers[i] for i in range(len(requests))]
+
+    def way_of(self, request: DecodeRequest) -> Callable[[list[DecodeRequest]], list[Decoded]]:
+        if request.task != "classify":
+            return self.write
+        return self.choose if request.labels else self.classify
 
     def stream(self, request: DecodeRequest) -> Iterator[str | Decoded]:
         """Pieces of text as they are written, then the whole answer; their concatenation is its text."""
@@ -86,13 +92,16 @@ class FusionDecoder:
         return Decoded(self.text(sequence), None, explained, len(sequence.tokens), sequence.finish_reason)
 
     def classify(self, requests: list[DecodeRequest]) -> list[Decoded]:
-        """Scores for the caller's labels, or for those the model was trained on; best first."""
-        trained = self.model.config.labels
-        labels = [request.labels or trained for request in requests]
-        if not all(labels):
+        """Scores of the labels the model was trained on, by its label head; best first."""
+        if self.model.labels is None:
             raise InvalidRequest("this model was trained on no labels: name the labels to choose among", "labels")
-        batch = self.inputs.build(requests).to(self.device)
-        scores = score_labels(self.model, batch, self.tokenizer, labels)
+        scores = score_trained_labels(self.model, self.inputs.build(requests).to(self.device))
+        return [self.labelled(self.model.config.labels, of_request) for of_request in scores]
+
+    def choose(self, requests: list[DecodeRequest]) -> list[Decoded]:
+        """Scores of the caller's labels, by how likely the model is to write each; best first."""
+        labels = [request.labels for request in requests]
+        scores = score_labels(self.model, self.inputs.build(requests).to(self.device), self.tokenizer, labels)
         return [self.labelled(*pair) for pair in zip(labels, scores, strict=True)]
 
     def labelled(self, labels: list[str], scores: list[float]) -> Decoded:

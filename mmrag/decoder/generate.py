@@ -66,6 +66,13 @@ def explain(
         trace.regions.append((over_grid / over_grid.sum().clamp(min=1e-9)).float().cpu().numpy())
 
 
+def score_trained_labels(model: FusionModel, batch: Batch) -> list[list[float]]:
+    """Probabilities of the model's own labels for each request, by its label head."""
+    start = torch.full((len(batch.source_ids), 1), model.config.start_id, device=batch.source_ids.device)
+    hidden = model.step(start, model.begin(model.encode(batch), batch))
+    return model.labels(hidden[:, 0]).float().softmax(-1).tolist()
+
+
 def score_labels(model: FusionModel, batch: Batch, tokenizer: Tokenizer, labels: list[list[str]]) -> list[list[float]]:
     """Probabilities of each request's own labels: the likelihood of writing each, normalised among them.
 

@@ -83,10 +83,7 @@ def copied_probabilities(copying: Copying, source_ids: Tensor, targets: Tensor) 
 
 
 class LabelHead(nn.Module):
-    """Scores [B, labels] of the labels the model was trained on, from the first fused state [B, d].
-
-    Trained and stored; `FusionDecoder.classify` scores labels by their likelihood instead, trained or given.
-    """
+    """Scores [B, labels] of the labels the model was trained on, from the first fused state [B, d]."""
 
     def __init__(self, config: DecoderModelConfig):
         super().__init__()

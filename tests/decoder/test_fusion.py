@@ -91,11 +91,42 @@ def test_a_label_scores_the_same_in_any_company():
         assert {label.label: label.score for label in answer.labels} == pytest.approx(alone, abs=1e-5)
 
 
-def test_trained_labels_without_given_ones():
-    answer = small_decoder().decode([request(task="classify")])[0]
-    assert {label.label for label in answer.labels} == {"Asia", "Europe"}
+def test_trained_labels_are_scored_by_their_head():
+    decoder = small_decoder()
+    asked = [request(task="classify"), request("who?", 1, task="classify")]
+    before, other = decoder.decode(asked)
+    assert {label.label for label in before.labels} == {"Asia", "Europe"}
+    assert sum(label.score for label in before.labels) == pytest.approx(1, abs=1e-5)
+    assert before.labels != other.labels  # it looks at the request
+    decoder.model.labels.output.bias += torch.tensor([20.0, 0.0])
+    assert [answer.text for answer in decoder.decode(asked)] == ["Asia", "Asia"]
+    given = replace(asked[0], labels=["Asia", "Europe"])
+    assert decoder.decode([given])[0].labels == small_decoder().decode([given])[0].labels  # the head has no part
+
+
+def test_a_model_without_labels_asks_for_some():
     with pytest.raises(InvalidRequest, match="labels"):
         small_decoder(labels=[]).decode([request(task="classify")])
+
+
+def test_given_labels_are_as_likely_as_writing_them():
+    decoder, names = small_decoder(), ["sea", "Zürich", "b"]
+    scores = {label.label: label.score for label in decoder.decode([request(task="classify", labels=names)])[0].labels}
+    likelihoods = torch.tensor([likelihood(decoder, request(task="classify", labels=names), name) for name in names])
+    assert scores == pytest.approx(dict(zip(names, likelihoods.softmax(0).tolist(), strict=True)), abs=1e-5)
+
+
+@torch.inference_mode()
+def likelihood(decoder: FusionDecoder, asked, label: str) -> float:
+    """The log-probability of writing the label and then ending, token by token, as generation would."""
+    batch = decoder.inputs.build([asked])
+    state = decoder.model.begin(decoder.model.encode(batch), batch)
+    written, total = decoder.model.config.start_id, 0.0
+    for token in [*decoder.tokenizer.encode(" " + label).ids, decoder.model.config.end_id]:
+        probabilities, _ = decoder.model.next_token(torch.tensor([[written]]), state)
+        total += float(probabilities[0, token].log())
+        written = token
+    return total
 
 
 def test_attribution_only_when_asked_for(decoder):
