@@ -24,6 +24,7 @@ from atlas.wording import load_schema
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
 from mmrag.decoder.model import FusionModel
 from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
+from mmrag.training.device import best_device
 
 WEIGHTS = Path(__file__).parent / "weights" / "fusion_decoder"
 CACHE = Path(".mmrag") / "question_embeddings.npz"
@@ -60,15 +61,16 @@ def tokenizer_of(out_dir: Path) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
-def new_decoder(variant: str, seed: int, tokenizer: Tokenizer) -> FusionDecoder:
+def new_decoder(variant: str, seed: int, tokenizer: Tokenizer, device: str) -> FusionDecoder:
     torch.manual_seed(seed)
     model = FusionModel(model_config(tokenizer.get_vocab_size(), variant))
     initialise(model)
     meanings, is_word = word_meanings(tokenizer, model.config.d_model)
     model.embedding.weight.data.copy_(meanings)
-    model.embedding.weight.register_hook(lambda gradient: gradient.masked_fill(is_word[:, None], 0.0))
     model.open_gates()
-    return FusionDecoder(model, tokenizer)
+    decoder, is_word = FusionDecoder(model, tokenizer, device), is_word[:, None].to(device)
+    model.embedding.weight.register_hook(lambda gradient: gradient.masked_fill(is_word, 0.0))
+    return decoder
 
 
 def initialise(model: FusionModel) -> None:
@@ -84,7 +86,9 @@ def initialise(model: FusionModel) -> None:
                 parameter.normal_(0, parameter.shape[1] ** -0.5)
 
 
-def train(run: Path, variant: str, config: DecoderTrainingConfig, seed: int = 0) -> FusionDecoder:
+def train(
+    run: Path, variant: str, config: DecoderTrainingConfig, seed: int = 0, device: str = "cpu"
+) -> FusionDecoder:
     """From nothing: invented worlds that become harder, and later what the real retriever brings."""
     noted = note_retrieved(NOTED, NUM_RETRIEVED)
     examples = RetrievedExamples(noted[NUM_VALIDATION_NOTED:], ReadingExamples(seed, Wordings(CACHE)))
@@ -93,7 +97,7 @@ def train(run: Path, variant: str, config: DecoderTrainingConfig, seed: int = 0)
     validation = [held_back.example(kind) for kind in KINDS_OF_QUESTION for _ in range(NUM_VALIDATION)]
     validation += [example for example in map(told.example, told.noted) if example is not None]
     return train_decoder(
-        new_decoder(variant, seed, tokenizer_of(run)), examples, config, run, validation,
+        new_decoder(variant, seed, tokenizer_of(run), device), examples, config, run, validation,
         on_progress=lambda progress: setattr(examples.invented, "progress", progress),
     )  # fmt: skip
 
@@ -111,14 +115,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, default=RUN, help="where an interrupted run is kept, to go on from")
     parser.add_argument("--variant", choices=VARIANTS, default="dual_stream")
     parser.add_argument("--minutes", type=float, help="let the clock, not the steps, end the run")
+    parser.add_argument("--steps", type=int, default=TRAINING.num_steps, help="default: %(default)s")
+    parser.add_argument("--device", default=best_device(), help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="default: all cores")
     arguments = parser.parse_args(words)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    config = TRAINING
+    config = replace(TRAINING, num_steps=arguments.steps)
     if arguments.minutes:
         config = replace(config, max_minutes=arguments.minutes, num_steps=10**9)
-    decoder = train(arguments.run, arguments.variant, config)
+    decoder = train(arguments.run, arguments.variant, config, device=arguments.device)
     publish(decoder, arguments.run, arguments.out)
     print(f"wrote {arguments.out} ({decoder.fingerprint})")
 

@@ -19,6 +19,7 @@ from mmrag.config import TextEncoderConfig
 from mmrag.encoders.pixels import square
 from mmrag.encoders.text import TextEncoder
 from mmrag.training.contrastive import ContrastiveConfig, Validation, train_image_tower
+from mmrag.training.device import best_device
 from mmrag.training.picture_bank import PictureSet
 
 atlas_dir = Path(__file__).parent
@@ -145,6 +146,7 @@ def validate_on(things: frozenset[str], kind: str, artists: dict[str, PictureSet
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=cache_dir.parent / "image_tower")
+    parser.add_argument("--device", default=best_device(), help="default: %(default)s")
     arguments = parser.parse_args(words)
     splits = load_splits()
     aside = validation_things(splits, one_in=40)
@@ -154,7 +156,9 @@ def main(words: list[str] | None = None) -> None:
     others = {name: PictureSet(*load_artist(name)) for name, artist in ARTISTS.items() if not artist.heldout}
     gallery = load_gallery()
     validations = {kind: validate_on(aside, kind, others, gallery) for kind in ("country", "emoji")}
-    encoder = train_image_tower(pictures, texts, atlas_config, arguments.out, validations=validations)
+    encoder = train_image_tower(
+        pictures, texts, atlas_config, arguments.out, validations=validations, device=arguments.device
+    )
     encoder.save(weights_dir)
     for name in ("curve.jsonl", "curve.png"):
         shutil.copy(arguments.out / name, weights_dir / name)

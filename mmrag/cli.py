@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train the models of a folder such as atlas; resumes where it stopped")
     train.add_argument("folder", type=Path)
     train.add_argument("--only", choices=["image", "decoder"], help="one of the two models")
+    train.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     train.set_defaults(command=_train)
 
     serve = commands.add_parser("serve", help="serve over HTTP on this machine; Ctrl-C stops")
@@ -131,7 +132,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    _of_folder(options.folder, "train")(only=options.only)
+    _of_folder(options.folder, "train")(only=options.only, device=options.device)
     return 0
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from mmrag.encoders.image import ImageEncoder
 from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
 from mmrag.training.contrastive_loss import ContrastiveLoss
+from mmrag.training.device import device_kind
 from mmrag.training.picture_bank import Batches, PictureBank, PictureSet
 
 small_tower = TowerConfig({"kind": "residual", "widths": [32, 64, 192, 384]}, scales=(1.0, 0.85))
@@ -63,22 +64,24 @@ def recall_at_1(tower: ImageTower, validation: Validation) -> float:
 
 @torch.inference_mode()
 def _embed(tower: ImageTower, pictures: np.ndarray) -> Tensor:
-    side_px = tower.config.side_px
+    side_px, device = tower.config.side_px, next(tower.parameters()).device
     parts = []
     for start in range(0, len(pictures), 256):
-        pixels = on_white(torch.from_numpy(pictures[start : start + 256]))
-        parts.append(tower(F.interpolate(pixels, size=side_px, mode="bilinear", antialias=True))[0])
+        pixels = on_white(torch.from_numpy(pictures[start : start + 256])).to(device)
+        parts.append(tower(F.interpolate(pixels, size=side_px, mode="bilinear", antialias=True))[0].cpu())
     return torch.cat(parts)
 
 
 class ContrastiveTraining:
     """A run that can stop at any step and go on: state, one step, checkpoints and the log."""
 
-    def __init__(self, bank: PictureBank, texts: dict[str, np.ndarray] | None, config: ContrastiveConfig):
+    def __init__(
+        self, bank: PictureBank, texts: dict[str, np.ndarray] | None, config: ContrastiveConfig, device: str = "cpu"
+    ):
         torch.manual_seed(config.seed)
-        self.bank, self.config, self.step = bank, config, 0
-        self.tower = ImageTower(config.tower).to(memory_format=torch.channels_last)
-        self.average = ImageTower(config.tower).eval()
+        self.bank, self.config, self.device, self.step = bank, config, device, 0
+        self.tower = ImageTower(config.tower).to(device, memory_format=torch.channels_last)
+        self.average = ImageTower(config.tower).to(device).eval()
         self.average.load_state_dict(self.tower.state_dict())
         described = None
         if texts is not None:
@@ -92,7 +95,7 @@ class ContrastiveTraining:
             config.scale,
             config.proxy_weight,
             config.text_weight,
-        )
+        ).to(device)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=config.learning_rate, betas=(0.9, 0.98))
 
     def _parameter_groups(self) -> list[dict]:
@@ -107,10 +110,11 @@ class ContrastiveTraining:
     def advance(self) -> dict[str, float]:
         """One optimizer step; returns the parts of the loss. Random numbers depend on seed and step alone."""
         things, pixels, random = self._batches.take(self.step)
+        things, pixels = things.to(self.device), pixels.to(self.device, memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * schedule(self.step, self.config)
-        with torch.autocast("cpu", torch.bfloat16):
-            embeddings, _ = self.tower(pixels.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(device_kind(self.device), torch.bfloat16):
+            embeddings, _ = self.tower(pixels)
         parts = self.loss(embeddings.float(), things, random)
         self.optimizer.zero_grad()
         parts["loss"].backward()
@@ -140,7 +144,7 @@ class ContrastiveTraining:
 
     def load(self, path: Path) -> None:
         """Raises ValueError when the checkpoint belongs to another configuration."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         if state["config"] != asdict(self.config):
             raise ValueError(f"{path} was made with another configuration: remove it, or train without resume")
         self.step = state["step"]
@@ -164,6 +168,7 @@ def train_image_tower(
     resume: bool = True,
     validations: dict[str, Validation] | None = None,
     on_step: Callable[[int], None] | None = None,
+    device: str = "cpu",
 ) -> ImageEncoder:
     """Train, writing checkpoint.pt, curve.jsonl, curve.png and the encoder itself to out_dir.
 
@@ -173,7 +178,7 @@ def train_image_tower(
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    training = ContrastiveTraining(PictureBank(pictures, config.group_shares), texts, config)
+    training = ContrastiveTraining(PictureBank(pictures, config.group_shares), texts, config, device)
     checkpoint = out_dir / "checkpoint.pt"
     if resume and checkpoint.exists():
         training.load(checkpoint)
@@ -192,7 +197,7 @@ def train_image_tower(
                 since_log.clear()
             if on_step:
                 on_step(training.step)
-    encoder = ImageEncoder(training.average)
+    encoder = ImageEncoder(training.average, training.device)
     encoder.save(out_dir / "encoder")
     return encoder
 
@@ -211,7 +216,7 @@ def _log(
     line |= {name: recall_at_1(training.average, validation) for name, validation in validations.items()}
     with (out_dir / "curve.jsonl").open("a") as log:
         log.write(json.dumps({key: round(float(value), 4) for key, value in line.items()}) + "\n")
-    ImageEncoder(training.average).save(out_dir / "encoder")
+    ImageEncoder(training.average, training.device).save(out_dir / "encoder")
     plot_curve(out_dir / "curve.jsonl", out_dir / "curve.png", list(validations))
 
 

@@ -46,16 +46,16 @@ class ContrastiveLoss(nn.Module):
     def _to_texts(
         self, texts: list[Tensor], embeddings: Tensor, things: Tensor, random: np.random.Generator
     ) -> Tensor:
-        described = torch.tensor([len(said) for said in texts]) > 0
+        described = torch.tensor([len(said) for said in texts], device=things.device) > 0
         column = described.cumsum(0) - 1
-        chosen = torch.stack([said[random.integers(len(said))] for said in texts if len(said)])
+        chosen = torch.stack([said[random.integers(len(said))] for said in texts if len(said)]).to(things.device)
         kept = described[things]
         logits = self.text_scale.exp() * embeddings[kept] @ chosen.T
         return F.cross_entropy(logits, column[things[kept]])
 
 
 def _between_views(embeddings: Tensor, things: Tensor, scale: float) -> Tensor:
-    itself = torch.eye(len(things), dtype=torch.bool)
+    itself = torch.eye(len(things), dtype=torch.bool, device=things.device)
     logits = (scale * embeddings @ embeddings.T).masked_fill(itself, -torch.inf)
     positive = (things[:, None] == things[None, :]) & ~itself
     log_shares = F.log_softmax(logits, dim=1).masked_fill(~positive, 0)

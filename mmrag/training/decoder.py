@@ -16,6 +16,7 @@ from mmrag.decoder.fusion import FusionDecoder
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
 from mmrag.training.data import Example
+from mmrag.training.device import device_kind
 
 CHARS_PER_TOKEN = 4
 
@@ -107,7 +108,8 @@ def train_decoder(
     resume: bool = True,
     on_progress: Callable[[float], None] | None = None,
 ) -> FusionDecoder:
-    """Train on a stream of examples; writes checkpoint, training.jsonl, curve.png and last.pt to `out_dir`.
+    """Train on a stream of examples, on the decoder's device; writes checkpoint, training.jsonl, curve.png and
+    last.pt to `out_dir`.
 
     A run that was interrupted goes on from last.pt. `on_progress` is told how much of the run is over before each
     batch is drawn, so that the stream can become harder.
@@ -160,7 +162,7 @@ def loss_of(decoder: FusionDecoder, examples: list[Example], config: DecoderTrai
     model, device = decoder.model, decoder.device
     batch = decoder.inputs.build([example.request for example in examples]).to(device)
     given, wanted, real = (tensor.to(device) for tensor in target_tensors(decoder, examples, batch))
-    with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(device_kind(device), torch.bfloat16, enabled=config.bf16):
         state = model.begin(model.encode(batch), batch)
         log_probabilities, hidden, copying = model.target_log_probabilities(given, wanted, real, state)
         losses = {"answer": -log_probabilities.sum() / real.sum()}

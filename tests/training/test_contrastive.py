@@ -37,12 +37,16 @@ def two_artists(num_things: int = 12) -> dict[str, PictureSet]:
     return {"bordered": PictureSet(keys, bordered), "round": PictureSet(keys, round_)}
 
 
-def test_training_finds_a_thing_drawn_by_another_artist(tmp_path):
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_training_finds_a_thing_drawn_by_another_artist(device, tmp_path):
     artists = two_artists()
     validation = Validation(artists["bordered"], artists["round"])
     random = np.random.default_rng(1).normal(size=(12, 1, 32)).astype(np.float32)
     texts = {f"flag-{i}": text / np.linalg.norm(text) for i, text in enumerate(random)}
-    train_image_tower(artists, texts, quick, tmp_path, validations={"other artist": validation})
+    train_image_tower(artists, texts, quick, tmp_path, validations={"other artist": validation}, device=device)
     lines = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40, 60]
     assert lines[-1]["loss"] < lines[0]["loss"] and lines[-1]["other artist"] >= 0.75

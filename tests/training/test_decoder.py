@@ -26,19 +26,23 @@ def examples(seed: int):
         yield Example(request, pages[0].text[-1], gold)
 
 
-def fresh() -> FusionDecoder:
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def fresh(device: str = "cpu") -> FusionDecoder:
     decoder = small_decoder()
     with torch.no_grad():
         for parameter in decoder.model.parameters():
             if parameter.ndim == 2:
                 parameter.normal_(0, 0.1)
-    return decoder
+    return FusionDecoder(decoder.model, decoder.tokenizer, device)
 
 
-def test_it_learns_to_answer_and_writes_its_results(tmp_path):
+@pytest.mark.parametrize("device", DEVICES)
+def test_it_learns_to_answer_and_writes_its_results(device, tmp_path):
     held_out = [example for example, _ in zip(examples(1), range(60), strict=False)]
     before = exact_match(fresh(), held_out)["all"]
-    trained = train_decoder(fresh(), examples(0), CONFIG, tmp_path, validation=held_out)
+    trained = train_decoder(fresh(device), examples(0), CONFIG, tmp_path, validation=held_out)
     after = exact_match(trained, held_out)["all"]
     assert after > before + 0.2
     assert exact_match(FusionDecoder.load(str(tmp_path)), held_out)["all"] == pytest.approx(after, abs=0.05)
