@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from deployments.http_api import create_app
 from deployments.remote import RemoteDecoder, RemoteImageEncoder, RemoteRetriever, RemoteTextEncoder
-from mmrag.cache import EmbeddingCache
+from mmrag.cache import open_cache
 from mmrag.config import AppConfig
 from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.knowledge.passages import Splitter
@@ -36,7 +36,7 @@ class Ingress:
             "decoder": RemoteDecoder(decoder, config.decoder),
         }
         splitter = Splitter(load_tokenizer(config.text_encoder), config.retriever.passages)
-        cache = EmbeddingCache(config.cache.max_entries)
+        cache = open_cache(config.cache)
         pipeline = Pipeline(**parts, splitter=splitter, cache=cache, limits=config.limits)
         self._api = create_app(pipeline, lambda: _states(parts), config)
 

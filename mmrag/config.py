@@ -108,9 +108,20 @@ class DecoderConfig(_Section):
 
 
 class CacheConfig(_Section):
-    """Embeddings kept in the process (L1), in entries."""
+    """Embeddings kept in each process, up to `max_entries`, and in Redis for all of them where its address is given.
+
+    `redis_url`: redis://, rediss:// or unix://; None: what MMRAG_REDIS_URL holds, if anything.
+    `redis_cluster`: the address is that of a node of a Redis Cluster.
+    `ttl_s`: embeddings never go stale, their keys name the model; this only lets those of old models leave.
+    `timeout_ms`: all of a call, waiting for one of `max_connections` included; what takes longer is a miss.
+    """
 
     max_entries: int = 20_000
+    redis_url: str | None = None
+    redis_cluster: bool = False
+    ttl_s: int = Field(default=30 * 86_400, ge=1)
+    timeout_ms: int = Field(default=100, ge=1)
+    max_connections: int = Field(default=16, ge=1)
 
 
 class AccessConfig(_Section):

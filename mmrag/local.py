@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from mmrag import retrieval
-from mmrag.cache import EmbeddingCache
+from mmrag.cache import open_cache
 from mmrag.components import AnswerDecoder, ImageEmbedder, TextEmbedder
 from mmrag.config import AppConfig
 from mmrag.encoders.fingerprint import embedding_fingerprint
@@ -64,7 +64,7 @@ class Local:
         self.decoder = AnswerDecoder(config.decoder) if has_decoder else None
         self._config = config
         self._splitter = Splitter(load_tokenizer(config.text_encoder), config.retriever.passages)
-        self._cache = EmbeddingCache(config.cache.max_entries)
+        self._cache = open_cache(config.cache)
         self.pipeline = self.pipeline_over(self.knowledge)
 
     def pipeline_over(self, knowledge: Knowledge) -> Pipeline:

@@ -1,4 +1,4 @@
-"""Embeddings that were computed once are not computed again.
+"""The cache in a process, with single flight, and another level behind it where there is one.
 
 Values are content-addressed: the key holds the model's fingerprint and a hash of the input, so a value never
 changes and nothing ever has to be invalidated.
@@ -9,7 +9,7 @@ import contextvars
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 V = TypeVar("V")
 Key = bytes
@@ -24,23 +24,44 @@ def embedding_key(fingerprint: str, modality: str, content: bytes) -> Key:
     return digest.digest()
 
 
+class SecondLevel(Protocol[V]):
+    """A cache that several processes share. It never fails: what it cannot do is a miss."""
+
+    counts: dict[str, int]
+
+    async def get(self, keys: Sequence[Key]) -> list[V | None]:
+        """The values under `keys`, None where there is none."""
+
+    def put(self, values: dict[Key, V]) -> dict[Key, V]:
+        """Store them in the background; returns them as `get` will, so that who computes and who finds agree."""
+
+
 class EmbeddingCache(Generic[V]):
     """An in-process LRU with single flight: equal inputs that are asked for at once are computed once.
 
     Args:
         max_entries: entries kept; the least recently used leave first. 0 keeps nothing, single flight remains.
+        second: asked, once for each batch, for what is not here.
     """
 
-    def __init__(self, max_entries: int):
+    def __init__(self, max_entries: int, second: SecondLevel[V] | None = None):
         self._max_entries = max_entries
+        self._second = second
         self._entries: OrderedDict[Key, V] = OrderedDict()
         self._in_flight: dict[Key, _Flight[V]] = {}
-        self.num_hits = 0
-        self.num_misses = 0
+        self._num_hits = 0
+        self._num_second_hits = 0
+        self._num_misses = 0
 
-    async def get_many(
-        self, keys: Sequence[Key], compute: Callable[[list[int]], Awaitable[Sequence[V]]]
-    ) -> list[V]:
+    def counts(self) -> dict[str, int]:
+        """Since the start: inputs found in this process, found in Redis, and computed; and how Redis fares."""
+        own = {"memory_hits": self._num_hits, "redis_hits": self._num_second_hits, "misses": self._num_misses}
+        return own | {f"redis_{name}": number for name, number in self._second_counts().items()}
+
+    def _second_counts(self) -> dict[str, int]:
+        return self._second.counts if self._second else {}
+
+    async def get_many(self, keys: Sequence[Key], compute: Callable[[list[int]], Awaitable[Sequence[V]]]) -> list[V]:
         """The values of `keys`, in order.
 
         Args:
@@ -50,8 +71,7 @@ class EmbeddingCache(Generic[V]):
         started it leaves, as long as another waits.
         """
         missing = [i for i, key in _unique(keys) if key not in self._entries and key not in self._in_flight]
-        self.num_misses += len(missing)
-        self.num_hits += len(keys) - len(missing)
+        self._num_hits += len(keys) - len(missing)
         found = {key: self._touch(key) for key in keys if key in self._entries}
         if missing:
             self._start(keys, missing, compute)
@@ -68,15 +88,31 @@ class EmbeddingCache(Generic[V]):
 
     def _start(self, keys: Sequence[Key], missing: list[int], compute: Callable) -> None:
         async def fly() -> dict[Key, V]:
-            values = await compute(missing)
-            computed = {keys[i]: value for i, value in zip(missing, values, strict=True)}
-            self._keep(computed)
-            return computed
+            found = await self._from_second([keys[i] for i in missing])
+            absent = [i for i in missing if keys[i] not in found]
+            if absent:
+                found |= await self._computed(keys, absent, compute)
+            self._keep(found)
+            return found
 
         flight = _Flight([keys[i] for i in missing], fly)
         for key in flight.keys:
             self._in_flight[key] = flight
         flight.task.add_done_callback(lambda _: self._land(flight))
+
+    async def _from_second(self, keys: list[Key]) -> dict[Key, V]:
+        if self._second is None:
+            return {}
+        values = await self._second.get(keys)
+        found = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        self._num_second_hits += len(found)
+        return found
+
+    async def _computed(self, keys: Sequence[Key], absent: list[int], compute: Callable) -> dict[Key, V]:
+        self._num_misses += len(absent)
+        values = await compute(absent)
+        computed = {keys[i]: value for i, value in zip(absent, values, strict=True)}
+        return self._second.put(computed) if self._second else computed
 
     def _leave(self, flight: "_Flight[V]") -> None:
         flight.num_waiting -= 1
