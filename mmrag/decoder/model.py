@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrag.decoder.group import Group
 from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, copied_probabilities, mix
 from mmrag.decoder.inputs import NUM_FEATURES, NUM_KINDS, Batch, Chunk
 from mmrag.decoder.layers import (
@@ -96,9 +97,12 @@ class Evidence(nn.Module):
 
 
 class FusionModel(nn.Module):
+    """The whole network or, where `group` is set (by `parallel.shard`), one rank's share of it."""
+
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         self.config = config
+        self.group: Group | None = None
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
         self.encoder_bias = RelativePositionBias(config, bidirectional=True)
@@ -176,7 +180,13 @@ class FusionModel(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         if self.config.scale_output:
             hidden = hidden * self.config.d_model**-0.5
-        return hidden @ self.embedding.weight.T if self.head is None else self.head(hidden)
+        scores = hidden @ self.embedding.weight.T if self.head is None else self.head(hidden)
+        return scores if self.group is None else self.group.concatenate(scores)[..., : self.config.vocab_size]
+
+    def mean_over_heads(self, attention: Tensor) -> Tensor:
+        """[B, T, S] of the attention [B, H, T, S] over this rank's heads: the mean over all heads."""
+        mean = attention.mean(1)
+        return mean if self.group is None else self.group.sum(mean) / self.group.size
 
     def copy(self, hidden: Tensor, ids: Tensor, state: State) -> Copying | None:
         """Where the pointer looks after the tokens `ids` [B, T], whose predecessors the state remembers."""

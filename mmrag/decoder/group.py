@@ -1,0 +1,77 @@
+"""The processes (ranks) that hold one model together, and what they say to each other: gloo on CPU, NCCL on GPUs."""
+
+import os
+import socket
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+JOIN_TIMEOUT_S = 300
+IDLE_TIMEOUT_S = 24 * 3600
+"""Ranks wait this long for the next step; a rank that died is noticed at once, by its closed connection."""
+
+
+class Group:
+    """The ranks of one model as one of them sees it. Every method is a collective: all ranks must call it in turn."""
+
+    def __init__(self, rank: int, size: int, store: dist.Store, device: str = "cpu"):
+        """Returns when all `size` ranks are there. A process can be in one group at a time."""
+        self.rank, self.size = rank, size
+        backend = "gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl"
+        timeout = timedelta(seconds=IDLE_TIMEOUT_S)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+
+    def sum(self, part: Tensor) -> Tensor:
+        """The sum of all ranks' tensors, in place."""
+        dist.all_reduce(part)
+        return part
+
+    def concatenate(self, part: Tensor) -> Tensor:
+        """All ranks' tensors side by side along the last dimension, in the order of ranks."""
+        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts, -1)
+
+    def broadcast(self, message: Any = None) -> Any:
+        """What rank 0 gave, on every rank; the others call it without an argument."""
+        messages = [message]
+        dist.broadcast_object_list(messages, src=0, device=torch.device("cpu"))
+        return messages[0]
+
+    def leave(self) -> None:
+        """Close the connections; the other ranks notice."""
+        dist.destroy_process_group()
+
+
+def meeting_place(host: str) -> tuple[dist.Store, str]:
+    """Rank 0's place to meet, on a free port of `host`, and its address for the other ranks.
+
+    Ranks trust each other's messages: `host` must be reachable by them only, as on 127.0.0.1 or a private network.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.bind((host, 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    _speak_at(host)
+    timeout = timedelta(seconds=JOIN_TIMEOUT_S)
+    # The store takes the socket over, and closes it.
+    store = dist.TCPStore(
+        host, port, is_master=True, wait_for_workers=False, timeout=timeout, master_listen_fd=listener.detach()
+    )
+    return store, f"{host}:{port}"
+
+
+def meet_at(address: str) -> dist.Store:
+    """The same place for rank 1 and those after it."""
+    host, _, port = address.rpartition(":")
+    _speak_at(host)
+    return dist.TCPStore(host, int(port), is_master=False, timeout=timedelta(seconds=JOIN_TIMEOUT_S))
+
+
+def _speak_at(host: str) -> None:
+    # Else gloo takes the address that the machine's name stands for, which may be none, or open to others.
+    if host.startswith("127."):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
