@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from mmrag.config import AppConfig
+from tests.redis_server import RedisServer, redis_server
 
 LIMITS = {"max_request_bytes": 2_000_000, "max_image_bytes": 500_000, "max_image_pixels": 4_000_000, "timeout_s": 5.0}
 
@@ -65,6 +66,19 @@ def url(models, tmp_path_factory) -> Iterator[str]:
     config = config_for(models, tmp_path_factory.mktemp("store"))
     with serving(create_app(Local(config).pipeline, all_well, config)) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(shared_redis) -> RedisServer:
+    """A real Redis, empty; one server for all tests."""
+    shared_redis.admin.flushall()
+    return shared_redis
 
 
 @pytest.fixture

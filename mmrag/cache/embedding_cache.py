@@ -46,7 +46,7 @@ class EmbeddingCache(Generic[V]):
 
     def __init__(self, max_entries: int, second: SecondLevel[V] | None = None):
         self._max_entries = max_entries
-        self._second = second
+        self.second = second
         self._entries: OrderedDict[Key, V] = OrderedDict()
         self._in_flight: dict[Key, _Flight[V]] = {}
         self._num_hits = 0
@@ -59,7 +59,7 @@ class EmbeddingCache(Generic[V]):
         return own | {f"redis_{name}": number for name, number in self._second_counts().items()}
 
     def _second_counts(self) -> dict[str, int]:
-        return self._second.counts if self._second else {}
+        return self.second.counts if self.second else {}
 
     async def get_many(self, keys: Sequence[Key], compute: Callable[[list[int]], Awaitable[Sequence[V]]]) -> list[V]:
         """The values of `keys`, in order.
@@ -101,9 +101,9 @@ class EmbeddingCache(Generic[V]):
         flight.task.add_done_callback(lambda _: self._land(flight))
 
     async def _from_second(self, keys: list[Key]) -> dict[Key, V]:
-        if self._second is None:
+        if self.second is None:
             return {}
-        values = await self._second.get(keys)
+        values = await self.second.get(keys)
         found = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
         self._num_second_hits += len(found)
         return found
@@ -112,7 +112,7 @@ class EmbeddingCache(Generic[V]):
         self._num_misses += len(absent)
         values = await compute(absent)
         computed = {keys[i]: value for i, value in zip(absent, values, strict=True)}
-        return self._second.put(computed) if self._second else computed
+        return self.second.put(computed) if self.second else computed
 
     def _leave(self, flight: "_Flight[V]") -> None:
         flight.num_waiting -= 1
