@@ -23,15 +23,43 @@ class LayerCache:
     values: Tensor | None = None
     tail: Tensor | None = None
 
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values, the new ones last."""
+        if self.keys is not None:
+            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+    def preceded(self, inputs: Tensor, num_past: int) -> Tensor:
+        """Inputs [B, num_past + T, d]: the new ones [B, T, d] after the last `num_past` before them."""
+        if self.tail is None:
+            padded = F.pad(inputs, (0, 0, num_past, 0))
+        else:
+            padded = torch.cat([self.tail, inputs], 1)
+        self.tail = padded[:, inputs.shape[1] :]
+        return padded
+
 
 @dataclass(slots=True)
 class CrossMemory:
-    """Keys and values [B, H, S, D] of one memory for one layer; `bias`, `weights` [B or 1, 1, 1, S]."""
+    """Keys and values [B or 1, H, S, D] of one memory for one layer; `bias`, `weights` [B or 1, 1, 1, S].
+
+    Where there is one memory for many queries [B, H, T, D], its keys are read once for all of them.
+    """
 
     keys: Tensor
     values: Tensor
     bias: Tensor
     weights: Tensor | None = None
+
+    def attend(self, queries: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Mixed values [B, H, T, D] and the attention [B, H, T, S]."""
+        num, num_heads, length, _ = queries.shape
+        if num == len(self.keys):
+            return attend(queries, self.keys, self.values, self.bias, self.weights, scale)
+        folded = queries.transpose(0, 1).flatten(1, 2)[None]
+        mixed, attention = attend(folded, self.keys, self.values, self.bias, self.weights, scale)
+        return tuple(x[0].unflatten(1, (num, length)).transpose(0, 1) for x in (mixed, attention))
 
     def select(self, rows: Tensor) -> "CrossMemory":
         weights = self.weights[rows] if self.weights is not None and len(self.weights) > 1 else self.weights
@@ -87,12 +115,8 @@ class CausalConvolution(nn.Module):
         self.taps = nn.Parameter(torch.zeros(config.convolution_width, config.d_model))
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        num_past, length = len(self.taps) - 1, x.shape[1]
-        normed = self.norm(x)
-        past = cache.tail if cache is not None and cache.tail is not None else None
-        padded = F.pad(normed, (0, 0, num_past, 0)) if past is None else torch.cat([past, normed], 1)
-        if cache is not None:
-            cache.tail = padded[:, length:]
+        length = x.shape[1]
+        padded = (cache or LayerCache()).preceded(self.norm(x), len(self.taps) - 1)
         return x + sum(padded[:, i : i + length] * tap for i, tap in enumerate(self.taps))
 
 
@@ -114,15 +138,31 @@ class Attention(nn.Module):
         """Keys and values [B, H, S, D] of a memory [B, S, d]."""
         return self.split(self.k(memory)), self.split(self.v(memory))
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor, weights: Tensor | None = None):
-        """Attended states [B, T, d] and the probabilities [B, H, T, S].
+    def forward(self, x: Tensor, memory: CrossMemory) -> tuple[Tensor, Tensor]:
+        """Attended states [B, T, d] and the attention [B, H, T, S]."""
+        mixed, attention = memory.attend(self.split(self.q(x)), self.scale)
+        return self.o(mixed.transpose(1, 2).flatten(2)), attention
 
-        `weights` multiplies each key's share before normalisation: a key of weight 0 is as if it were not there.
-        """
-        scores = (self.split(self.q(x)) @ keys.transpose(-1, -2)).float() * self.scale + bias
-        probabilities = scores.softmax(-1) if weights is None else weighted_softmax(scores, weights)
-        mixed = probabilities.to(values.dtype) @ values
-        return self.o(mixed.transpose(1, 2).flatten(2)), probabilities
+    def among(self, x: Tensor, bias: Tensor) -> Tensor:
+        """States [B, T, d] attending to each other."""
+        queries, (keys, values) = self.split(self.q(x)), self.project(x)
+        if torch.is_grad_enabled():
+            mixed, _ = attend(queries, keys, values, bias, None, self.scale)
+        else:
+            mixed = F.scaled_dot_product_attention(queries, keys, values, bias.to(x.dtype), scale=self.scale)
+        return self.o(mixed.transpose(1, 2).flatten(2))
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor, weights: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Mixed values [B, H, T, D] and the attention [B, H, T, S].
+
+    `weights` multiplies each key's share before normalisation: a key of weight 0 is as if it were not there.
+    """
+    scores = (queries @ keys.transpose(-1, -2)).float() * scale + bias
+    attention = scores.softmax(-1) if weights is None else weighted_softmax(scores, weights)
+    return attention.to(values.dtype) @ values, attention
 
 
 def weighted_softmax(scores: Tensor, weights: Tensor) -> Tensor:
@@ -156,7 +196,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = self.convolution(x)
         normed = self.norm(x)
-        return self.feed_forward(x + self.attention(normed, *self.attention.project(normed), bias)[0])
+        return self.feed_forward(x + self.attention.among(normed, bias))
 
 
 class CrossAttention(nn.Module):
@@ -175,10 +215,10 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, text: CrossMemory, image: CrossMemory | None) -> tuple[Tensor, Tensor | None]:
         """States after the evidence, and the attention [B, H, T, ...] that saw the image memory, if any did."""
         normed = self.norm(x)
-        from_text, attention = self.text(normed, text.keys, text.values, text.bias, text.weights)
+        from_text, attention = self.text(normed, text)
         if self.image is None or image is None:
             return x + from_text, attention
-        from_image, attention = self.image(normed, image.keys, image.values, image.bias, image.weights)
+        from_image, attention = self.image(normed, image)
         return x + from_text + self.gate * self.join(torch.cat([from_text, from_image], -1)), attention
 
 
@@ -196,10 +236,6 @@ class DecoderLayer(nn.Module):
         if self.convolution is not None:
             x = self.convolution(x, cache)
         normed = self.norm(x)
-        keys, values = self.attention.project(normed)
-        if cache.keys is not None:
-            keys, values = torch.cat([cache.keys, keys], 2), torch.cat([cache.values, values], 2)
-        cache.keys, cache.values = keys, values
-        x = x + self.attention(normed, keys, values, bias)[0]
+        x = x + self.attention(normed, CrossMemory(*cache.extend(*self.attention.project(normed)), bias))[0]
         x, attention = self.cross(x, text, image)
         return self.feed_forward(x), attention
