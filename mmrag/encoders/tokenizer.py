@@ -48,5 +48,5 @@ def _from_hub(model: str, revision: str | None) -> Path:
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except Exception as error:
         raise ConfigurationError(
-            f"text model {model!r} is neither a directory nor to be had from the Hugging Face Hub: {error}"
+            f"model {model!r} is neither a directory nor to be had from the Hugging Face Hub: {error}"
         ) from error
