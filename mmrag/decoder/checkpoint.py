@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch.overrides import TorchFunctionMode
 
 from mmrag.decoder.group import Group
 from mmrag.decoder.model import FusionModel
@@ -16,7 +17,14 @@ from mmrag.decoder.tokens import SENTENCEPIECE, TOKENIZER, load_tokenizer
 from mmrag.decoder.weights import INDEX, WEIGHTS, find_weights, load_weights, weight_files
 from mmrag.errors import ConfigurationError
 
-LARGE_BYTES = 50e6
+
+class Uninitialized(TorchFunctionMode):
+    """Within it modules are made without random weights: those will be read from a file."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def find_checkpoint(model: str) -> Path:
@@ -59,12 +67,10 @@ def load_model(
     """
     places = find_weights(directory)
     config = DecoderModelConfig.load(directory, has_head="head.weight" in places)
-    # Skipping the initialisation saves seconds on a large model; on a small one it costs 1.5 s of torch imports.
-    is_large = sum(path.stat().st_size for path in weight_files(directory)) > LARGE_BYTES
-    with torch.device("meta" if is_large or group is not None else device):
+    with torch.device("meta"), Uninitialized():
         model = FusionModel(config)
-    if group is not None:
-        shard(model, group)
+        if group is not None:
+            shard(model, group)
     try:
         load_weights(model, places, device, dtype)
     except ConfigurationError as error:
