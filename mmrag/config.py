@@ -96,9 +96,14 @@ class RetrieverConfig(_Section):
 
 
 class DecoderConfig(_Section):
-    """`model`: a directory with config.json, model.safetensors and tokenizer.json; T5 checkpoints load too."""
+    """`model`: a directory with config.json, model.safetensors and tokenizer.json, or a Hugging Face name; plain T5
+    checkpoints load too, with the additions off.
+
+    `tensor_parallel_size`: the processes among which one model is shared; its heads must be divisible by it.
+    """
 
     model: str = "atlas/weights/fusion_decoder"
+    tensor_parallel_size: int = Field(default=1, ge=1)
     max_passages: int = 8
     max_passage_tokens: int = 256
     max_batch: int = 16

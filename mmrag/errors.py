@@ -10,6 +10,7 @@
     ├── Overloaded              the queue is full; come back after `retry_after_s`
     ├── DeadlineExceeded        the time given to the request is over
     ├── Unavailable             a component does not answer
+    │   └── RankLost                a process of a model shared among several is gone; another replica may answer
     └── ConfigurationError      the service cannot start as configured
 
 The HTTP status of each is chosen at the edge, in `deployments/http_errors.py`, and nowhere else.
@@ -66,6 +67,10 @@ class DeadlineExceeded(MmragError):
 
 class Unavailable(MmragError):
     """A component that is needed for this request does not answer."""
+
+
+class RankLost(Unavailable):
+    """One of the processes that hold a model together is gone: all of them are started anew, and others may answer."""
 
 
 class ConfigurationError(MmragError):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from mmrag.decoder.group import Group
-from mmrag.errors import Unavailable
+from mmrag.errors import RankLost, Unavailable
 
 RUN, BEAT, END = "run", "beat", "end"
 FRESH_S = 1.0
@@ -35,7 +35,7 @@ class Leader:
     def run(self, plan: Any) -> Any:
         """The worker's result for `plan`, which must be picklable.
 
-        Raises Unavailable when a rank is lost, and ever after.
+        Raises RankLost when a rank is lost, and ever after.
         """
         with self._lock:
             return self._together(RUN, plan)
@@ -66,7 +66,7 @@ class Leader:
             self.group.broadcast((kind, plan))
             result = do(kind, plan, self.worker, self.group)
         except Exception as error:
-            self._problem = Unavailable(
+            self._problem = RankLost(
                 f"a rank of the sharded decoder was lost, it is started anew; ask again in a moment ({error})"
             )
             raise self._problem from error
