@@ -72,7 +72,8 @@ def words_in(copied: np.ndarray, batch: Batch, row: int, passage: int) -> list[d
 
 def places_of(prompt: Prompt) -> list[tuple[str, int, int] | None]:
     """For each copyable position the field and the characters it stands for; None for a marker."""
-    title = [*fields_of("title", prompt.title), None] if prompt.title is not None else []
+    between = [None] * prompt.num_between
+    title = [*fields_of("title", prompt.title), *between] if prompt.title is not None else []
     return title + fields_of("text", prompt.text, leading_space=prompt.title is not None)
 
 

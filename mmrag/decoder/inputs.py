@@ -14,6 +14,7 @@ import torch
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
+from mmrag.decoder.plain_words import question
 from mmrag.decoder.settings import DecoderModelConfig
 from mmrag.errors import ConfigurationError
 from mmrag.types import DecodeRequest, Passage
@@ -29,13 +30,15 @@ MAX_WASTED_TOKENS = 256
 
 @dataclass(slots=True)
 class Prompt:
-    """One sequence for the encoder. `passage` is its index in the request, -1 where there is none."""
+    """One sequence for the encoder. `passage` is its index in the request, -1 where there is none; `num_between`: the
+    tokens between its title and its text."""
 
     ids: list[int]
     copy_start: int
     passage: int = -1
     title: Encoding | None = None
     text: Encoding | None = None
+    num_between: int = 1
 
 
 @dataclass(slots=True)
@@ -120,16 +123,16 @@ class InputBuilder:
 
     def plain_prompts(self, request: DecodeRequest) -> list[Prompt]:
         if not request.passages:
-            ids = self.tokenizer.encode(request.text or "", add_special_tokens=False).ids
+            ids = self.tokenizer.encode(question(request), add_special_tokens=False).ids
             return [Prompt([*ids, self.config.end_id], len(ids) + 1)]
-        prompts = []
-        for i, passage in enumerate(request.passages):
-            query = f"question: {request.text or ''} title: {passage.title} context: "
-            head = self.tokenizer.encode(query, add_special_tokens=False).ids
-            text = self.tokenizer.encode(passage.text, add_special_tokens=False)
-            ids = [*head, *text.ids][: max(self.max_passage_tokens, len(head) + 1) - 1]
-            prompts.append(Prompt([*ids, self.config.end_id], len(head), i, None, text))
-        return prompts
+        asked = self.encode(f"question: {question(request)}").ids[: self.max_passage_tokens // 2]
+        head = [*asked, *self.encode("title:").ids]
+        return [self.plain_passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
+
+    def plain_passage_prompt(self, head: list[int], index: int, passage: Passage) -> Prompt:
+        title, text, between = self.encode(passage.title), self.encode(passage.text), self.encode("context:").ids
+        ids = [*head, *title.ids, *between, *text.ids][: self.max_passage_tokens - 1]
+        return Prompt([*ids, self.config.end_id], len(head), index, title, text, len(between))
 
     def encode(self, text: str) -> Encoding:
         """A leading space, so that a word has the same tokens wherever it stands."""
