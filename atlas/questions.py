@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from atlas.entity import Entity
+from atlas.splits import read_splits
 from atlas.wording import fill, load_schema
 
 Form = Literal["named", "shown"]
@@ -39,7 +40,7 @@ class Question:
 
 def read_entities(atlas_dir: Path, split: str | None = None) -> list[Entity]:
     """The entities of facts.jsonl on one side of the split, or all; without labels and metadata."""
-    sides = json.loads((atlas_dir / "splits.json").read_text(encoding="utf-8"))
+    sides = read_splits(atlas_dir)
     ids = {id for kind in ("countries", "emoji") for side in sides[kind] for id in sides[kind][side]
            if split in (None, side)}  # fmt: skip
     lines = (atlas_dir / "facts.jsonl").read_text(encoding="utf-8").splitlines()
@@ -89,16 +90,16 @@ def questions_about(
         templates = schema[attribute]["questions"][wordings][form]
         answer = entity.values[attribute]
         accepted = [answer, *entity.accepted.get(attribute, [])]
-        text = as_typed(rng, fill(_fitting(rng, templates, entity, attribute), entity.name))
+        text = in_any_case(rng, fill(_fitting(rng, templates, entity, attribute), entity.name))
         yield Question(text, entity.id, entity.id if form == "shown" else None, answer, attribute, accepted)
 
 
 def caption_request(rng: random.Random, wordings: Wordings = "test") -> str:
     """Words that ask for a caption: "Caption this picture."."""
-    return as_typed(rng, rng.choice(load_schema()["captions"][wordings]))
+    return in_any_case(rng, rng.choice(load_schema()["captions"][wordings]))
 
 
-def as_typed(rng: random.Random, text: str) -> str:
+def in_any_case(rng: random.Random, text: str) -> str:
     """Some people never press the shift key."""
     return text.lower() if rng.random() < LOWER_CASE_SHARE else text
 
@@ -111,7 +112,7 @@ def _fitting(rng: random.Random, templates: list[str], entity: Entity, attribute
 
 def _twins(atlas_dir: Path) -> dict[str, list[Entity]]:
     """Id -> the other entities whose pictures are the same to the eye."""
-    groups = json.loads((atlas_dir / "splits.json").read_text(encoding="utf-8"))["identical"]
+    groups = read_splits(atlas_dir)["identical"]
     by_id = {entity.id: entity for entity in read_entities(atlas_dir)}
     return {id: [by_id[other] for other in group if other != id] for group in groups for id in group}
 

@@ -26,7 +26,7 @@ STAGES = [(0.06, 1, 0.35), (0.14, 2, 0.5), (0.3, 4, 0.75), (1.01, 8, 1.0)]
 
 
 @dataclass(slots=True)
-class Question:
+class Exercise:
     """What is asked, before the picture and the evidence: about which attribute of the gold entity, in which words."""
 
     kind: str
@@ -66,7 +66,7 @@ class ReadingExamples(Iterator[Example]):
             gold, pages = -1, []
         return self.with_evidence(question, pages, gold)
 
-    def with_evidence(self, question: Question, pages: list[Page], gold: int) -> Example:
+    def with_evidence(self, question: Exercise, pages: list[Page], gold: int) -> Example:
         asked = Asked(
             question.text, question.embedding, question.named, question.shown, question.task, question.labels or []
         )
@@ -85,7 +85,7 @@ class ReadingExamples(Iterator[Example]):
             return self.rng.randint(1, most)
         return self.rng.choices(range(1, 9), [10, 14, 18, 14, 30, 6, 4, 4])[0]
 
-    def question(self, kind: str, told: float) -> Question:
+    def question(self, kind: str, told: float) -> Exercise:
         """A question about a new entity; the attribute asked about is among those its page will tell."""
         subject, _, way = kind.partition(" ")
         if subject == "generic":
@@ -102,17 +102,17 @@ class ReadingExamples(Iterator[Example]):
             wording = self.wordings.choose(self.rng, entity.kind, "name", "shown")
         text, embedding = self.worded(wording, entity)
         task = "caption" if kind == "caption" else "answer"
-        return Question(kind, entity, text, embedding, entity.title, False, True, task, attribute="name")
+        return Exercise(kind, entity, text, embedding, entity.title, False, True, task, attribute="name")
 
-    def attribute_question(self, kind: str, entity: Entity, way: str) -> Question:
+    def attribute_question(self, kind: str, entity: Entity, way: str) -> Exercise:
         attribute = self.rng.choice([a for a in entity.values if a != "name"])
         shown = way in ("shown", "both")
         named = way in ("named", "both")
         wording = self.wordings.choose(self.rng, entity.kind, attribute, "named" if named else "shown")
         text, embedding = self.worded(wording, entity)
-        return Question(kind, entity, text, embedding, entity.values[attribute], named, shown, attribute=attribute)
+        return Exercise(kind, entity, text, embedding, entity.values[attribute], named, shown, attribute=attribute)
 
-    def generic_question(self, kind: str, way: str) -> Question:
+    def generic_question(self, kind: str, way: str) -> Exercise:
         """About a page of any subject: its attribute is renamed to the one that the wording asks about."""
         wording, entity = self.wordings.choose(self.rng, "generic", way), self.entity("generic")
         asked = self.rng.choice([attribute for attribute in entity.values if attribute != "name"])
@@ -121,9 +121,9 @@ class ReadingExamples(Iterator[Example]):
         text, embedding = self.worded(wording, entity)
         target = values[wording.attribute]
         named = way == "named"
-        return Question(kind, entity, text, embedding, target, named, not named, attribute=wording.attribute)
+        return Exercise(kind, entity, text, embedding, target, named, not named, attribute=wording.attribute)
 
-    def classify_question(self, kind: str, entity: Entity) -> Question:
+    def classify_question(self, kind: str, entity: Entity) -> Exercise:
         attribute = "continent" if entity.kind == "country" else "category"
         value = entity.values.get(attribute) or self.rng.choice(self.schema["classify"][attribute])
         entity = replace(entity, values=entity.values | {attribute: value})
@@ -135,14 +135,14 @@ class ReadingExamples(Iterator[Example]):
             labels = self.rng.sample(self.schema["classify"][attribute], 4)
             labels = [*{target, *labels}]
             self.rng.shuffle(labels)
-        return Question(
+        return Exercise(
             kind, entity, text, embedding, target, way == "named", way != "named", "classify", labels, attribute
         )
 
     def worded(self, wording: Wording | None, entity: Entity) -> tuple[str | None, np.ndarray | None]:
         if wording is None:
             return None, None
-        text = as_typed(self.rng, fill(wording.template, entity.name))
+        text = as_people_type(self.rng, fill(wording.template, entity.name))
         return text, self.rng.choice(wording.embeddings).astype(np.float32)
 
     def entity(self, kind: str) -> Entity:
@@ -162,10 +162,10 @@ class ReadingExamples(Iterator[Example]):
             text += joint + " ".join(distractions(self.rng, entity.name))
         return Page(entity.title, text, entity.labels, self.rng.random() < 0.93)
 
-    def distractors(self, question: Question, num: int, told: float) -> list[Page]:
+    def distractors(self, question: Exercise, num: int, told: float) -> list[Page]:
         return [self.page(self.distractor(question), question.attribute, told) for _ in range(num)]
 
-    def distractor(self, question: Question) -> Entity:
+    def distractor(self, question: Exercise) -> Entity:
         """Mostly of the same kind; some mention the entity asked about, some have nearly its name."""
         gold, rng = question.entity, self.rng
         same = rng.random() < 0.8
@@ -192,7 +192,7 @@ def alike(rng: random.Random, title: str) -> str:
     ])
 
 
-def as_typed(rng: random.Random, text: str) -> str:
+def as_people_type(rng: random.Random, text: str) -> str:
     """As people type: without capitals, without a full stop, with a straight apostrophe, with a word of politeness."""
     if rng.random() < 0.5:
         text = text.replace("’", "'")

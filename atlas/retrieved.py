@@ -21,13 +21,14 @@ from atlas.layouts import write_text
 from atlas.photograph_batch import photographs
 from atlas.questions import read_entities
 from atlas.questions_seen import train_templates
-from atlas.reading import ReadingExamples, as_typed
+from atlas.reading import ReadingExamples, as_people_type
 from atlas.wording import fill
+from mmrag.config_file import read_config
 from mmrag.encoders.fingerprint import embedding_fingerprint
 from mmrag.knowledge.sources import read_documents
-from mmrag.local import TENANT, Local, config_of
+from mmrag.local import Local
 from mmrag.training.data import UNKNOWN, Example
-from mmrag.types import DecodeRequest, Document, Passage, SearchRequest
+from mmrag.types import DEFAULT_TENANT, DecodeRequest, Document, Passage, SearchRequest
 
 ATLAS = Path(__file__).parent
 MAX_PASSAGES = 10
@@ -109,19 +110,19 @@ def note_retrieved(cache_path: Path, num: int, seed: int = 0) -> list[Noted]:
 
 
 def _version() -> str:
-    made_of = embedding_fingerprint(config_of(ATLAS.parent / "serve_config.yaml")).encode()
+    made_of = embedding_fingerprint(read_config(ATLAS.parent / "serve_config.yaml")).encode()
     files = b"".join((ATLAS / name).read_bytes() for name in ("schema.json", "knowledge.jsonl"))
     return hashlib.sha256(made_of + files).hexdigest()[:12]
 
 
 async def _note(num: int, rng: random.Random) -> list[Noted]:
     entities = {entity.id: entity for entity in read_entities(ATLAS, "train")}
-    config = config_of(ATLAS.parent / "serve_config.yaml")
+    config = read_config(ATLAS.parent / "serve_config.yaml")
     with tempfile.TemporaryDirectory() as folder:
         retriever = config.retriever.model_copy(update={"path": f"{folder}/train.sqlite"})
         local = Local(config.model_copy(update={"retriever": retriever}), has_decoder=False)
         documents = [d for d in read_documents(ATLAS, config.limits) if isinstance(d, Document) and d.id in entities]
-        await local.pipeline.ingest(TENANT, tqdm(documents, desc="documents"))
+        await local.pipeline.ingest(DEFAULT_TENANT, tqdm(documents, desc="documents"))
         pictures = {document.id: document.images[0] for document in documents if document.images}
         noted = []
         for _ in tqdm(range(0, num, 64), desc="questions"):
@@ -143,7 +144,7 @@ async def _note_some(local: Local, rng: random.Random, entities: dict, pictures:
         embedding = next(text_embeddings) if text else None
         requests.append(DecodeRequest(text or None, embedding, image, grid, [], task=task))
     searches = [
-        SearchRequest(r.text, r.text_embedding, r.image_embedding, top_k=MAX_PASSAGES, tenant=TENANT) for r in requests
+        SearchRequest(r.text, r.text_embedding, r.image_embedding, top_k=MAX_PASSAGES) for r in requests
     ]
     results = await local.knowledge.search(searches)
     return [
@@ -167,7 +168,7 @@ def _asked(rng: random.Random, entities: dict[str, Entity], pictures: dict) -> t
         key = (entity.kind, attribute, "named")
     if kind == "picture alone" or (kind in ("caption", "classify") and rng.random() < 0.4):
         return "", kind, entity, attribute
-    return as_typed(rng, fill(rng.choice(train_templates()[key]), entity.name)), kind, entity, attribute
+    return as_people_type(rng, fill(rng.choice(train_templates()[key]), entity.name)), kind, entity, attribute
 
 
 def slim(passages: list[Passage]) -> list[Passage]:

@@ -1,17 +1,28 @@
 """Train and test sides, by entity; pictures that look alike stay on one side."""
 
+import functools
 import hashlib
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+ATLAS = Path(__file__).parent
 TEST_SHARE = 0.2
 SIDE = 32  # pictures are compared at 32 x 32
 # Root mean square distances of 0..255 channels. Flags: Monaco and Indonesia (27.6) are alike; emoji: spades
 # and clubs are, two positions of a clock's hands are not.
 ALIKE = {"countries": 28.0, "emoji": 12.5}
 IDENTICAL = 2.0
+
+
+@functools.cache
+def read_splits(folder: Path = ATLAS) -> dict:
+    """splits.json: {"countries" and "emoji": {"train", "test": [id]}, "lookalikes" and "identical": [[id]]};
+    treat as read-only."""
+    return json.loads((folder / "splits.json").read_text(encoding="utf-8"))
 
 
 def make_splits(pictures: dict[str, dict[str, bytes]]) -> dict:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from atlas.artists import ARTISTS, cache_dir, icon_names, load_artist, picture_px
+from atlas.splits import read_splits
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.pixels import square
 from mmrag.encoders.text import TextEncoder
@@ -39,10 +40,6 @@ def load_gallery() -> PictureSet:
     paths = sorted((atlas_dir / "images").glob("*.png"))
     pictures = [square(np.asarray(Image.open(path).convert("RGBA")), picture_px) for path in paths]
     return PictureSet([path.stem for path in paths], np.stack(pictures))
-
-
-def load_splits() -> dict:
-    return json.loads((atlas_dir / "splits.json").read_text())
 
 
 def training_pictures(splits: dict, without: frozenset[str] = frozenset()) -> dict[str, PictureSet]:
@@ -148,7 +145,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=cache_dir.parent / "image_tower")
     parser.add_argument("--device", default=best_device(), help="default: %(default)s")
     arguments = parser.parse_args(words)
-    splits = load_splits()
+    splits = read_splits()
     aside = validation_things(splits, one_in=40)
     pictures = training_pictures(splits, aside)
     keys = {key for artist in pictures.values() for key in artist.keys}

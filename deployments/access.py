@@ -7,12 +7,11 @@ from starlette.datastructures import Headers
 
 from mmrag.config import AccessConfig
 from mmrag.errors import ConfigurationError, Unauthorized
-
-DEFAULT_TENANT = "default"
+from mmrag.types import DEFAULT_TENANT
 
 
 class Access:
-    """Finds the tenant of a request by its key. With no keys configured everyone is the tenant "default".
+    """Finds the tenant of a request by its key. With no keys configured everyone is the `DEFAULT_TENANT`.
 
     Raises:
         ConfigurationError: the environment variable is set, but does not hold `key=tenant` pairs.

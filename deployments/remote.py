@@ -1,4 +1,4 @@
-"""The parts of a pipeline where each is a deployment.
+"""The parts of a pipeline (see `mmrag.parts`) where each is a deployment.
 
 In front of each waits a queue: one call carries the work of many requests, and what cannot be taken is refused here,
 where it costs least.
@@ -38,7 +38,7 @@ MAX_PIXEL_BYTES = 2**20
 
 
 class RemoteTextEncoder(RemotePart):
-    """`TextEmbedder` over a handle."""
+    """`EmbedsTexts` over a handle."""
 
     def __init__(self, handle: DeploymentHandle, config: TextEncoderConfig):
         super().__init__(handle, "text encoder")
@@ -63,7 +63,7 @@ class RemoteTextEncoder(RemotePart):
 
 
 class RemoteImageEncoder(RemotePart):
-    """`ImageEmbedder` over a handle."""
+    """`EmbedsImages` over a handle."""
 
     def __init__(self, handle: DeploymentHandle, config: ImageEncoderConfig):
         super().__init__(handle, "image encoder")
@@ -90,7 +90,7 @@ class RemoteImageEncoder(RemotePart):
 
 
 class RemoteRetriever(RemotePart):
-    """`mmrag.pipeline.Knowledge` over a handle."""
+    """`Knowledge` over a handle."""
 
     def __init__(self, handle: DeploymentHandle, config: RetrieverConfig):
         super().__init__(handle, "retriever")

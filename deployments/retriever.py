@@ -2,14 +2,14 @@
 
 from ray import serve
 
-from mmrag.local import LocalKnowledge
+from mmrag.knowledge_base import KnowledgeBase
 
 
 # All replicas share one store: what one has written all others see. Searches take milliseconds; only writing many
 # documents takes longer, and waits for a lock meanwhile.
 @serve.deployment(max_ongoing_requests=64, max_queued_requests=256, ray_actor_options={"num_cpus": 0.2})
-class Retriever(LocalKnowledge):
-    """A `LocalKnowledge` behind a handle."""
+class Retriever(KnowledgeBase):
+    """A `KnowledgeBase` behind a handle."""
 
     async def ping(self) -> None:
         """Answers while the replica is alive."""

@@ -10,17 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from deployments.demo import ingest_atlas, needs_atlas
 from deployments.launch import say
 from deployments.local_ray import start_ray
 from mmrag.config import AppConfig
+from mmrag.config_file import Options, read_config, read_options
 
 log = logging.getLogger(__name__)
-
-Options = dict[str, dict[str, Any]]
-"""Deployment -> its options."""
 
 READY_POLL_S = 0.1
 APPLICATION = "mmrag"
@@ -30,8 +26,8 @@ def main() -> int:
     """Serve until stdin ends."""
     run_directory, host, port, config_path = sys.argv[1:]
     os.chdir(Path(config_path).parent)
-    config, options = read_config(Path(config_path))
     try:
+        config, options = read_config(Path(config_path)), read_options(Path(config_path))
         prepare_knowledge(Path(config_path), Path(config.retriever.path))
         start(run_directory, host, int(port), config, options)
         Path(run_directory, "ready").touch()
@@ -43,24 +39,6 @@ def main() -> int:
         return 1
     finally:
         stop()
-
-
-def read_config(path: Path) -> tuple[AppConfig, Options]:
-    """The application's `args:` and its deployments' options from a Serve configuration file."""
-    import yaml
-
-    try:
-        application = yaml.safe_load(path.read_text())["applications"][0]
-        config = AppConfig.model_validate(application.get("args") or {})
-    except OSError as error:
-        sys.exit(f"{path}: {error.strerror}; run this in the project's folder, or name the file with --config")
-    except ValidationError as error:
-        sys.exit(f"the `args:` in {path} cannot be used: {error}")
-    except (yaml.YAMLError, KeyError, TypeError, IndexError) as error:
-        sys.exit(f"{path} is no Serve configuration with an application in it: {error!r}")
-    deployments = {entry["name"]: entry for entry in application.get("deployments", [])}
-    options = {name: {key: entry[key] for key in entry if key != "name"} for name, entry in deployments.items()}
-    return config, options
 
 
 def prepare_knowledge(config_path: Path, store_path: Path) -> None:
@@ -138,6 +116,8 @@ def answers(host: str, port: int) -> bool:
 
 def stop() -> None:
     """Let requests in flight end, then Ray."""
+    if "ray" not in sys.modules:
+        return
     import ray
     from ray import serve
 

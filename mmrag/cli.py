@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mmrag.client import DEFAULT_URL, Client
 from mmrag.console import print_report, readable
 from mmrag.errors import InvalidRequest, MmragError
 from mmrag.types import MetadataValue
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,9 +87,10 @@ def _ingest(options: argparse.Namespace) -> int:
     from mmrag.knowledge.sources import read_documents
 
     if options.local:
-        from mmrag.local import Local, config_of
+        from mmrag.config_file import read_config
+        from mmrag.local import Local
 
-        report = asyncio.run(Local(config_of(options.config), has_decoder=False).ingest(options.path))
+        report = asyncio.run(Local(read_config(options.config), has_decoder=False).ingest(options.path))
     else:
         with tqdm(read_documents(options.path), desc=f"ingesting {options.path}", unit=" documents") as documents:
             report = _client(options).ingest(documents)
@@ -110,9 +110,10 @@ def _query(options: argparse.Namespace, verb: str, **more: Any) -> int:
     fields = {"text": options.text, "image": _read_image(options.image), "top_k": options.top_k} | more
     fields["filters"] = _filters(options.filter)
     if options.local:
-        from mmrag.local import Local, config_of
+        from mmrag.config_file import read_config
+        from mmrag.local import Local
 
-        local = Local(config_of(options.config), has_decoder=verb == "answer")
+        local = Local(read_config(options.config), has_decoder=verb == "answer")
         answer = asyncio.run(local.query(verb, fields))
     else:
         answer = getattr(_client(options), verb)(**fields)
@@ -151,9 +152,7 @@ def _of_folder(folder: Path, name: str):
     return getattr(module, name)
 
 
-def _client(options: argparse.Namespace):
-    from mmrag.client import Client
-
+def _client(options: argparse.Namespace) -> Client:
     return Client(options.url, api_key=os.environ.get("MMRAG_API_KEY"))
 
 

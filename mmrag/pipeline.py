@@ -12,7 +12,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -22,13 +21,12 @@ from mmrag.errors import DeadlineExceeded, Unavailable
 from mmrag.images import decode_image
 from mmrag.knowledge.ingest import Ingestor
 from mmrag.knowledge.passages import Splitter
+from mmrag.parts import Decoder, EmbedsImages, EmbedsTexts, Knowledge
 from mmrag.types import (
     Answer,
     Decoded,
     DecodeRequest,
     Document,
-    EncodedDocument,
-    ImageEmbeddings,
     IngestReport,
     Passage,
     Query,
@@ -43,41 +41,6 @@ UPSERT_TIMEOUTS = 10
 
 MAX_DECODED_IMAGES = 32
 """Decoded pictures of one call that are in memory at a time: each takes about a megabyte."""
-
-
-class TextEmbedder(Protocol):
-    fingerprint: str
-
-    async def embed(self, texts: list[str]) -> np.ndarray:
-        """float32 [n, dimension], L2-normalised."""
-
-
-class ImageEmbedder(Protocol):
-    fingerprint: str
-
-    async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:
-        """Embeddings of n decoded images, uint8 [height, width, 3 or 4] each."""
-
-
-class Knowledge(Protocol):
-    """The retriever and the store beneath it. Each method sees one tenant's documents only."""
-
-    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
-        """The passages for each request, best first."""
-
-    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None: ...
-    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]: ...
-    async def get(self, tenant: str, document_id: str) -> Document: ...
-    async def delete(self, tenant: str, document_id: str) -> None: ...
-    async def image(self, tenant: str, image_id: str) -> StoredImage: ...
-
-
-class Decoder(Protocol):
-    async def decode(self, requests: list[DecodeRequest]) -> list[Decoded]:
-        """The answer to each request."""
-
-    def stream(self, request: DecodeRequest) -> AsyncIterator[str | Decoded]:
-        """Pieces of the answer as they are written, then the whole."""
 
 
 @dataclass(slots=True)
@@ -121,8 +84,8 @@ class Pipeline:
     def __init__(
         self,
         *,
-        text_encoder: TextEmbedder,
-        image_encoder: ImageEmbedder,
+        text_encoder: EmbedsTexts,
+        image_encoder: EmbedsImages,
         retriever: Knowledge,
         decoder: Decoder,
         splitter: Splitter,

@@ -1,6 +1,6 @@
 """The nouns that travel through mmrag: documents go in, queries come, answers with passages go out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -8,6 +8,9 @@ import numpy as np
 
 Task = Literal["answer", "caption", "classify"]
 MetadataValue = str | int | float | bool | list[str]
+
+DEFAULT_TENANT = "default"
+"""Everybody, where nobody needs a key."""
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class Query:
     filters: dict[str, MetadataValue] = field(default_factory=dict)
     explain: bool = False
     max_new_tokens: int = 64
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     deadline_s: float | None = None
 
 
@@ -68,7 +71,8 @@ class SearchRequest:
     labels: list[str] = field(default_factory=list)
     top_k: int = 5
     filters: dict[str, MetadataValue] = field(default_factory=dict)
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
+    deadline_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -102,6 +106,14 @@ class Passage:
     similarities: dict[str, float] = field(default_factory=dict)
     text_embedding: np.ndarray | None = None
     image_embedding: np.ndarray | None = None
+
+
+class Evidence(list[Passage]):
+    """The passages for one request, best first; `degraded` says in words which branches did not answer."""
+
+    def __init__(self, passages: Iterable[Passage] = (), degraded: Iterable[str] = ()):
+        super().__init__(passages)
+        self.degraded = list(degraded)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
 from mmrag.images import decode_image, image_id, sniff_media_type
 from mmrag.knowledge.passages import Span, Splitter
+from mmrag.parts import EmbedsImages, EmbedsTexts, Writes
 from mmrag.types import (
     Document,
     EncodedDocument,
     EncodedImage,
     EncodedPassage,
-    ImageEmbeddings,
     IngestReport,
     Refusal,
     StoredImage,
@@ -31,19 +30,6 @@ MAX_TITLE_CHARS = 200
 """Of a longer title only this much goes into the embedding of each passage."""
 
 
-class TextEncoder(Protocol):
-    async def embed(self, texts: list[str]) -> np.ndarray: ...
-
-
-class ImageEncoder(Protocol):
-    async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings: ...
-
-
-class Store(Protocol):
-    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]: ...
-    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None: ...
-
-
 class Ingestor:
     """Puts documents into the store. Encoders and store are awaited: they may live in other processes.
 
@@ -53,9 +39,9 @@ class Ingestor:
 
     def __init__(
         self,
-        text_encoder: TextEncoder,
-        image_encoder: ImageEncoder,
-        store: Store,
+        text_encoder: EmbedsTexts,
+        image_encoder: EmbedsImages,
+        store: Writes,
         splitter: Splitter,
         limits: Limits = Limits(),
     ):

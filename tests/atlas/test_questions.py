@@ -6,6 +6,7 @@ import pytest
 
 from atlas.invented import document_of, invent_country
 from atlas.questions import SEAT_ELSEWHERE, SEAT_WORDS, atlas_questions, questions_about, read_entities
+from atlas.splits import read_splits
 from atlas.wording import load_schema
 
 ATLAS = Path(__file__).parents[2] / "atlas"
@@ -30,7 +31,7 @@ def test_the_answer_stands_in_the_document(documents, form, kinds):
 
 
 def test_only_the_wanted_side_and_wordings_are_asked():
-    test = set(json.loads((ATLAS / "splits.json").read_text())["countries"]["test"])
+    test = set(read_splits()["countries"]["test"])
     assert {question.document_id for question in atlas_questions(ATLAS, "test")} == test
     assert not test & {question.document_id for question in atlas_questions(ATLAS, "train")}
 

@@ -1,18 +1,17 @@
 import io
-import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from atlas.splits import make_splits
+from atlas.splits import make_splits, read_splits
 
 ATLAS = Path(__file__).parents[2] / "atlas"
 
 
 @pytest.fixture(scope="module")
 def splits():
-    return json.loads((ATLAS / "splits.json").read_text())
+    return read_splits()
 
 
 def test_each_picture_is_on_exactly_one_side(splits):

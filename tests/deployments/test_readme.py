@@ -12,8 +12,8 @@ import pytest
 
 from deployments.http_api import create_app
 from mmrag.config import AppConfig
-from mmrag.local import TENANT, Local
-from mmrag.types import Document
+from mmrag.local import Local
+from mmrag.types import DEFAULT_TENANT, Document
 from tests.conftest import all_well, serving
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def address(tmp_path_factory):
             "retriever": {"path": str(store)},
         }
     )
-    asyncio.run(Local(config).pipeline.upsert(TENANT, list(_countries())))
+    asyncio.run(Local(config).pipeline.upsert(DEFAULT_TENANT, list(_countries())))
     with serving(create_app(Local(config).pipeline, all_well, config)) as url:
         yield url.removeprefix("http://")
 

@@ -1,0 +1,38 @@
+"""The knowledge base as an awaitable part: the store and its retriever, in threads."""
+
+import asyncio
+
+from mmrag import retrieval
+from mmrag.config import AppConfig
+from mmrag.encoders.fingerprint import embedding_fingerprint
+from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
+
+
+class KnowledgeBase:
+    """`mmrag.parts.Knowledge` over the store that `config` names; in one process, or in a replica of a cluster.
+
+    Raises:
+        ConfigurationError: the store cannot be used, or holds embeddings of other models.
+    """
+
+    def __init__(self, config: AppConfig):
+        self.store = retrieval.open_store(config.retriever, embedding_fingerprint(config))
+        self._retriever = retrieval.Retriever(self.store, config.retriever)
+
+    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+        return await asyncio.to_thread(self._retriever.search, requests)
+
+    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
+        await asyncio.to_thread(self.store.upsert, tenant, documents)
+
+    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
+        return await asyncio.to_thread(self.store.content_hashes, tenant, document_ids)
+
+    async def get(self, tenant: str, document_id: str) -> Document:
+        return await asyncio.to_thread(self.store.get, tenant, document_id)
+
+    async def delete(self, tenant: str, document_id: str) -> None:
+        await asyncio.to_thread(self.store.delete, tenant, document_id)
+
+    async def image(self, tenant: str, image_id: str) -> StoredImage:
+        return await asyncio.to_thread(self.store.image, tenant, image_id)
