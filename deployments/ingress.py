@@ -7,12 +7,12 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from deployments.http_api import create_app
+from deployments.metrics import Measured, MeasuredPipeline, Metrics
 from deployments.remote import RemoteDecoder, RemoteImageEncoder, RemoteRetriever, RemoteTextEncoder
 from mmrag.cache import open_cache
 from mmrag.config import AppConfig
 from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.knowledge.passages import Splitter
-from mmrag.pipeline import Pipeline
 
 
 # More requests than `deployments.http_api` admits, so that it is the API that refuses, in JSON, and never Ray.
@@ -37,8 +37,12 @@ class Ingress:
         }
         splitter = Splitter(load_tokenizer(config.text_encoder), config.retriever.passages)
         cache = open_cache(config.cache)
-        pipeline = Pipeline(**parts, splitter=splitter, cache=cache, limits=config.limits)
-        self._api = create_app(pipeline, lambda: _states(parts), config)
+        metrics = Metrics(cache, parts)
+        pipeline = MeasuredPipeline(
+            metrics, **parts, splitter=splitter, cache=cache, limits=config.limits,
+            requires_evidence=config.retriever.requires_evidence,
+        )
+        self._api = Measured(create_app(pipeline, lambda: _states(parts), config), metrics)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._api

@@ -11,6 +11,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError, TaskCan
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from mmrag.batching import Batcher
 from mmrag.errors import DeadlineExceeded, MmragError, Overloaded, Unavailable
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,13 @@ class RemotePart:
     pings; when nobody answers them, this call and those after it fail at once with Unavailable, until a ping in the
     background is answered again.
     """
+
+    _batcher: Batcher
+
+    @property
+    def num_waiting(self) -> int:
+        """Calls in the queue in front of it."""
+        return self._batcher.num_waiting
 
     def __init__(self, handle: DeploymentHandle, name: str):
         self._handle = handle

@@ -60,6 +60,11 @@ class Batcher(Generic[T, R]):
         self._seconds_per_cost = 0.0
         self._tasks: set[asyncio.Task] = set()
 
+    @property
+    def num_waiting(self) -> int:
+        """Items in the queue."""
+        return len(self._queue)
+
     async def submit(self, item: T, deadline_s: float | None = None) -> R:
         """Run `item` in some batch and return its result.
 

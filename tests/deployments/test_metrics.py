@@ -1,0 +1,120 @@
+"""What an operator is told, counted over HTTP."""
+
+from collections import Counter as Tally
+
+import httpx
+import pytest
+
+from deployments.http_api import create_app
+from deployments.metrics import Measured, MeasuredPipeline, Metrics
+from mmrag.local import Local
+from tests.conftest import all_well, config_for, serving
+from tests.deployments.pictures import data_uri, png
+
+
+class Meters:
+    """Counters, gauges and histograms that can be read."""
+
+    def __init__(self):
+        self.values: dict[tuple, float] = Tally()
+
+    def _meter(self, name: str, *description) -> "_Meter":
+        return _Meter(name, self.values)
+
+    Counter = Gauge = Histogram = _meter
+
+
+class _Meter:
+    def __init__(self, name: str, values: dict):
+        self._name, self._values = name, values
+
+    def inc(self, value: float = 1, tags: dict | None = None) -> None:
+        assert value > 0
+        self._values[(self._name, *(tags or {}).values())] += value
+
+    def set(self, value: float, tags: dict | None = None) -> None:
+        self._values[(self._name, *(tags or {}).values())] = value
+
+    def observe(self, value: float, tags: dict | None = None) -> None:
+        assert value >= 0
+        self._values[(self._name, *(tags or {}).values())] += 1
+
+
+class Part:
+    num_waiting = 3
+
+
+@pytest.fixture
+def meters() -> Meters:
+    return Meters()
+
+
+@pytest.fixture
+def local(models, tmp_path) -> Local:
+    return Local(config_for(models, tmp_path))
+
+
+@pytest.fixture
+def metrics(local, meters) -> Metrics:
+    return Metrics(local._cache, {"decoder": Part()}, meters)
+
+
+@pytest.fixture
+def http(local, metrics):
+    config = local._config
+    parts = {"text_encoder": local.text_encoder, "image_encoder": local.image_encoder, "decoder": local.decoder}
+    pipeline = MeasuredPipeline(
+        metrics, **parts, retriever=local.knowledge, splitter=local._splitter, cache=local._cache, limits=config.limits
+    )
+    app = Measured(create_app(pipeline, all_well, config), metrics)
+    with serving(app) as address, httpx.Client(base_url=address, timeout=30) as client:
+        yield client
+
+
+def test_requests_are_counted_by_route_and_status(http, meters, metrics):
+    http.get("/v1/documents/nothing")
+    http.get("/v1/documents/nothing else")
+    http.get("/nowhere")
+    http.post("/v1/answer", json={"text": ""})
+    http.get("/healthz")
+    metrics.publish()
+    requests = {key[1:]: value for key, value in meters.values.items() if key[0] == "mmrag_requests"}
+    assert requests == {
+        ("/v1/documents/{document_id:path}", "404"): 2,
+        ("none", "404"): 1,
+        ("/v1/answer", "422"): 1,
+        ("/healthz", "200"): 1,
+    }
+    assert meters.values["mmrag_request_seconds", "/v1/answer"] == 1
+    assert meters.values["mmrag_open_requests",] == 0
+    assert meters.values["mmrag_queue_length", "decoder"] == 3
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_an_answers_stages_and_its_embeddings_are_counted(http, meters, metrics, is_streamed):
+    query = {"text": "apple", "image": data_uri(png()), "stream": is_streamed, "max_new_tokens": 2}
+    for _ in range(2):
+        http.post("/v1/answer", json=query).raise_for_status()
+    metrics.publish()
+    for stage in ("text_encoder", "image_encoder", "retriever", "decode", "total"):
+        assert meters.values["mmrag_stage_seconds", stage] == 2
+    assert meters.values["mmrag_cache", "misses"] == meters.values["mmrag_cache", "memory_hits"] == 2
+
+
+def test_an_answer_without_a_part_is_counted_by_what_was_missing(http, meters, monkeypatch):
+    from mmrag.components import ImageEmbedder
+    from mmrag.errors import Unavailable
+
+    async def down(self, images):
+        raise Unavailable("no replica answers")
+
+    monkeypatch.setattr(ImageEmbedder, "embed", down)
+    http.post("/v1/search", json={"text": "apple", "image": data_uri(png())}).raise_for_status()
+    assert meters.values["mmrag_degraded_answers", "image_encoder"] == 1
+
+
+def test_a_route_is_a_template_so_that_their_number_has_a_bound(http, meters):
+    for i in range(5):
+        http.get(f"/v1/images/{i}")
+    routes = {key[1] for key in meters.values if key[0] == "mmrag_requests"}
+    assert routes == {"/v1/images/{image_id}"}
