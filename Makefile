@@ -1,8 +1,9 @@
 # Two commands: `make serve` and `make test`. Both install what is missing and skip what is there.
-.PHONY: help serve test lint eval train install
+.PHONY: help serve test lint eval train loadtest install
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
+SCENARIO ?= mix
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +28,12 @@ eval:  ## the table of the README, measured anew
 train:  ## train the atlas's image tower and fusion decoder anew
 	@cluster/install
 	@.venv/bin/mmrag train atlas
+
+loadtest:  ## drive a service and report: SCENARIO=mix (see loadtests/scenarios.toml) PEAK=… SHAPE=… DURATION=…
+	@cluster/install
+	@exec .venv/bin/python -m loadtests.run --url http://$(HOST):$(PORT) --scenario $(SCENARIO) \
+		$(if $(SHAPE),--shape $(SHAPE)) $(if $(LOOP),--loop $(LOOP)) $(if $(PEAK),--peak $(PEAK)) \
+		$(if $(DURATION),--duration-s $(DURATION)) $(if $(DASHBOARD),--dashboard $(DASHBOARD))
 
 install:  ## install only
 	@cluster/install

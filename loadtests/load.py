@@ -10,17 +10,16 @@ import orjson
 from loadtests.calls import Call, Caller
 from loadtests.progress import Progress
 from loadtests.recording import LOAD, REQUESTS, write
-from loadtests.scenarios import Scenario
+from loadtests.scenarios import WARM_UP_REQUESTS, Scenario
 from loadtests.workload import INGESTED_ID, NUM_INGESTED_IDS, Request, Workload
-
-WARM_UP_REQUESTS = 4
-"""Of each kind, before anything is counted."""
 
 
 class Load:
     """One run: what is sent, and what became of it."""
 
     def __init__(self, scenario: Scenario, caller: Caller, workload: Workload, record: Path | None = None):
+        if scenario.peak is None:
+            raise ValueError(f"[{scenario.name}] goes by what the service manages: name a --peak")
         self.scenario = scenario
         self.workload = workload
         self.started_s: float | None = None

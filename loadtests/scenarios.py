@@ -11,6 +11,8 @@ from loadtests.workload import KINDS
 
 SCENARIOS = Path(__file__).parent / "scenarios.toml"
 LOOPS = ("open", "closed")
+WARM_UP_REQUESTS = 4
+"""Of each kind, before anything is counted."""
 
 
 @dataclass(frozen=True)
