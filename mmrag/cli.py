@@ -58,12 +58,20 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("eval", help="print the table of a folder such as atlas; 1 when a must is missed")
     evaluate.add_argument("folder", type=Path)
     evaluate.add_argument("--quick", action="store_true", help="a sample of the questions")
+    evaluate.add_argument("--variants", type=Path, metavar="DIR", help="compare the decoders trained there instead")
     evaluate.set_defaults(command=_eval)
 
-    train = commands.add_parser("train", help="train the models of a folder such as atlas; resumes where it stopped")
-    train.add_argument("folder", type=Path)
-    train.add_argument("--only", choices=["image", "decoder"], help="one of the two models")
+    train = commands.add_parser(
+        "train", help="train the models of a folder such as atlas, or a T5 on your questions; resumes where it stopped"
+    )
+    train.add_argument("folder", type=Path, nargs="?")
+    train.add_argument("--only", choices=["image", "decoder"], help="one of the two models of the folder")
     train.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    train.add_argument("--questions", type=Path, help="a JSONL file: text and/or image, and the answer wanted")
+    train.add_argument("--base", default="google/flan-t5-small", help="with --questions: a T5, which stays as it is")
+    train.add_argument("--out", type=Path, help="with --questions: where the trained decoder goes")
+    train.add_argument("--steps", type=int, default=1_000, help="with --questions (default 1000)")
+    train.add_argument("--config", type=Path, default=Path("serve_config.yaml"), help="with --questions: its knowledge")
     train.set_defaults(command=_train)
 
     serve = commands.add_parser("serve", help="serve over HTTP on this machine; Ctrl-C stops")
@@ -133,7 +141,25 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if options.questions is not None:
+        return _train_on_questions(options)
+    if options.folder is None:
+        raise InvalidRequest("name a folder such as atlas, or --questions FILE.jsonl --base T5 --out FOLDER")
     _of_folder(options.folder, "train")(only=options.only, device=options.device)
+    return 0
+
+
+def _train_on_questions(options: argparse.Namespace) -> int:
+    from mmrag.config_file import read_config
+    from mmrag.training.decoder import DecoderTrainingConfig
+    from mmrag.training.questions import train_on_questions
+
+    if options.out is None:
+        raise InvalidRequest("--out: name a folder for the trained decoder")
+    training = DecoderTrainingConfig(num_steps=options.steps, max_batch=16, learning_rate=1e-3, frozen_base=True)
+    config = read_config(options.config)
+    train_on_questions(options.questions, options.base, options.out, config, training, options.device)
+    print(f"the decoder is in {options.out}: name it as `decoder: model:` in {options.config} and start the service")
     return 0
 
 

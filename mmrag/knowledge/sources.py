@@ -99,7 +99,7 @@ def read_image_folder(folder: Path, limits: Limits = Limits()) -> Iterator[Docum
 def _document_of_files(folder: Path, stem: Path, files: list[Path], limits: Limits) -> Document | Refusal:
     document_id = stem.relative_to(folder).as_posix()
     try:
-        images = [_read_image(folder, str(file.relative_to(folder)), "image", limits) for file in files]
+        images = [read_image(folder, str(file.relative_to(folder)), "image", limits) for file in files]
         texts = [Path(f"{stem}{suffix}") for suffix in TEXT_SUFFIXES]
         text = "\n".join(path.read_text(encoding="utf-8-sig") for path in texts if path.is_file())
         return Document(document_id, re.sub(r"[\s_-]+", " ", stem.name).strip(), text, images)
@@ -142,7 +142,7 @@ def _document(folder: Path, fields: Any, limits: Limits) -> Document:
         raise InvalidRequest('metadata must be an object: {"field": value}', param="metadata")
     return Document(
         _string({"id": document_id}, "id"), _string(fields, "title"), _string(fields, "text"),
-        [_read_image(folder, name, "images", limits) for name in names],
+        [read_image(folder, name, "images", limits) for name in names],
         _list_of_strings(fields, "labels"), fields.get("metadata") or {},
     )  # fmt: skip
 
@@ -161,7 +161,8 @@ def _list_of_strings(fields: dict, name: str) -> list[str]:
     return list(value)
 
 
-def _read_image(folder: Path, name: str, param: str, limits: Limits) -> bytes:
+def read_image(folder: Path, name: str, param: str, limits: Limits) -> bytes:
+    """A picture named by a path inside `folder`, or given as a data URI. Raises InvalidRequest."""
     if name.startswith("data:"):
         return parse_data_uri(name, limits.max_image_bytes, param)
     path = (folder / name).resolve()

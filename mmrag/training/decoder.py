@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from mmrag.decoder.additions import addition_names, let_learn
+from mmrag.decoder.checkpoint import save_checkpoint
 from mmrag.decoder.fusion import FusionDecoder
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
@@ -30,6 +32,7 @@ class DecoderTrainingConfig:
         alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
         bf16: matrix products in bfloat16 (about four times faster on a processor with AVX-512 BF16).
         max_minutes: where given, the schedule follows the clock, and `num_steps` is only an upper bound.
+        frozen_base: train only what fusion adds to a T5; the T5 stays as it is, number for number.
     """
 
     num_steps: int = 3_000
@@ -44,6 +47,7 @@ class DecoderTrainingConfig:
     validate_every: int = 250
     save_every: int = 250
     max_minutes: float | None = None
+    frozen_base: bool = False
 
 
 class Trainer:
@@ -51,7 +55,11 @@ class Trainer:
 
     def __init__(self, decoder: FusionDecoder, config: DecoderTrainingConfig, out_dir: Path):
         self.decoder, self.config, self.out_dir = decoder, config, out_dir
-        self.model = decoder.model.requires_grad_(True)
+        self.model = decoder.model.requires_grad_(not config.frozen_base)
+        if config.frozen_base:
+            let_learn(self.model)
+            for name in addition_names(self.model):
+                self.model.get_parameter(name).requires_grad_(True)
         groups = parameter_groups(self.model, config)
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
         self.num_steps, self.elapsed_s, self.progress = 0, 0.0, 0.0
@@ -60,12 +68,13 @@ class Trainer:
     def resume(self) -> None:
         if (self.out_dir / "last.pt").is_file():
             saved = torch.load(self.out_dir / "last.pt", map_location=self.decoder.device, weights_only=True)
-            self.model.load_state_dict(saved["model"])
+            self.model.load_state_dict(saved["model"], strict=not self.config.frozen_base)
             self.optimizer.load_state_dict(saved["optimizer"])
             self.num_steps, self.elapsed_s, self.progress = saved["num_steps"], saved["elapsed_s"], saved["progress"]
 
     def save(self) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+        state = {"model": trained, "optimizer": self.optimizer.state_dict()}
         state |= {"num_steps": self.num_steps, "elapsed_s": self.elapsed_s, "progress": self.progress}
         torch.save(state, self.out_dir / "last.pt.new")
         (self.out_dir / "last.pt.new").replace(self.out_dir / "last.pt")
@@ -132,9 +141,14 @@ def train_decoder(
             after_step(trainer, losses, validation)
     trainer.save()
     decoder.model.eval().requires_grad_(False)
-    decoder.save(trainer.out_dir)
+    # A frozen base is kept as precise as it was read.
+    save_checkpoint(trainer.out_dir, decoder.model, decoder.tokenizer, precision_of(config))
     draw_curve(trainer.out_dir)
     return decoder
+
+
+def precision_of(config: DecoderTrainingConfig) -> torch.dtype:
+    return torch.float32 if config.frozen_base else torch.float16
 
 
 def after_step(trainer: Trainer, losses: dict[str, float], validation: list[Example]) -> None:
@@ -228,8 +242,9 @@ def label_loss(decoder: FusionDecoder, examples: list[Example], states: Tensor) 
 def parameter_groups(model: torch.nn.Module, config: DecoderTrainingConfig) -> list[dict]:
     """Matrices decay; embeddings, scales and biases do not."""
     tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and p not in tables]
-    others = [p for p in model.parameters() if p.ndim < 2 or p in tables]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim >= 2 and p not in tables]
+    others = [p for p in trained if p.ndim < 2 or p in tables]
     return [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
