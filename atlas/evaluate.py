@@ -25,7 +25,7 @@ from mmrag.config import AppConfig
 from mmrag.evaluation import Row
 from mmrag.knowledge_base import KnowledgeBase
 from mmrag.local import Local
-from mmrag.types import Passage, SearchRequest
+from mmrag.types import Evidence, Passage, SearchRequest
 
 NUM_INVENTED = 40
 PHOTOGRAPHED = "photographed pictures of the knowledge base"
@@ -151,8 +151,8 @@ async def _without_images(local: Local, config: AppConfig, named: list[Trial], s
 class _NoKnowledge:
     """Retrieval switched off."""
 
-    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
-        return [[] for _ in requests]
+    async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
+        return [Evidence() for _ in requests]
 
 
 class _NoImages:
@@ -163,9 +163,9 @@ class _NoImages:
         retriever = config.retriever.model_copy(update={"weights": weights})
         self._knowledge = KnowledgeBase(config.model_copy(update={"retriever": retriever}))
 
-    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+    async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
         found = await self._knowledge.search(requests)
-        return [[_without_image(passage) for passage in passages] for passages in found]
+        return [Evidence(map(_without_image, passages), passages.degraded) for passages in found]
 
 
 def _without_image(passage: Passage) -> Passage:

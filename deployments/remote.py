@@ -20,8 +20,8 @@ from mmrag.types import (
     DecodeRequest,
     Document,
     EncodedDocument,
+    Evidence,
     ImageEmbeddings,
-    Passage,
     SearchRequest,
     StoredImage,
 )
@@ -94,7 +94,7 @@ class RemoteRetriever(RemotePart):
 
     def __init__(self, handle: DeploymentHandle, config: RetrieverConfig):
         super().__init__(handle, "retriever")
-        self._batcher: Batcher[list[SearchRequest], list[list[Passage]]] = Batcher(
+        self._batcher: Batcher[list[SearchRequest], list[Evidence]] = Batcher(
             self._search,
             max_batch_cost=32,
             max_queue_cost=config.max_queue,
@@ -103,7 +103,7 @@ class RemoteRetriever(RemotePart):
             name=self.name,
         )
 
-    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+    async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
         """The passages for each request, best first."""
         return await self._batcher.submit(requests)
 
@@ -127,7 +127,7 @@ class RemoteRetriever(RemotePart):
         """The content hash of each of these documents that is stored."""
         return await self.call("content_hashes", tenant, document_ids)
 
-    async def _search(self, batch: list[list[SearchRequest]]) -> Sequence[list[list[Passage]]]:
+    async def _search(self, batch: list[list[SearchRequest]]) -> Sequence[list[Evidence]]:
         found = await self.call("search", [request for requests in batch for request in requests])
         return [found[span] for span in _spans(batch)]
 

@@ -79,15 +79,58 @@ class BranchWeights(_Section):
     label: float = 1.0
 
 
+class ElasticsearchConfig(_Section):
+    """Where Elasticsearch is, and how the knowledge lies in it.
+
+    `urls`: all nodes; where there are none, what the environment variable `urls_env` holds, separated by commas. With
+    a key in `api_key_env`, or a password in `password_env`, it is sent with every request.
+    `index`: the beginning of the names of all indices and aliases.
+    `vector_index`: kept in full precision (flat: exact; hnsw), in 8 bits, in 4, or in 1 (bbq). All but the first two
+    look at `oversample` times as many and score those in full precision.
+    `num_candidates`: how many neighbours a graph search keeps in sight, at least; more find better and take longer.
+    `analyzer`: of words, such as english; built from what the server has.
+    `timeout_s`: for all attempts at one call together, at most 1 + `max_retries`. `write_timeout_s` likewise.
+    `images_path`: the folder where pictures lie, for every process of the service to read and write.
+    """
+
+    urls: list[str] = []
+    urls_env: str = "MMRAG_ELASTICSEARCH_URLS"
+    username: str = "elastic"
+    password_env: str = "MMRAG_ELASTICSEARCH_PASSWORD"
+    api_key_env: str = "MMRAG_ELASTICSEARCH_API_KEY"
+    ca_certs: str | None = None
+    index: str = Field(default="mmrag", pattern=r"^[a-z0-9][a-z0-9_]{0,80}$")
+    images_path: str = ".mmrag/images"
+    vector_index: Literal["int8_hnsw", "hnsw", "int4_hnsw", "bbq_hnsw", "flat", "int8_flat", "bbq_flat"] = "int8_hnsw"
+    oversample: float = Field(default=3.0, ge=1.0)
+    num_candidates: int = Field(default=150, ge=1, le=10_000)
+    analyzer: str = "standard"
+    num_shards: int = Field(default=1, ge=1)
+    num_replicas: int = Field(default=1, ge=0)
+    refresh_interval: str = "1s"
+    timeout_s: float = Field(default=3.0, gt=0)
+    write_timeout_s: float = Field(default=60.0, gt=0)
+    max_retries: int = Field(default=2, ge=0)
+
+
 class RetrieverConfig(_Section):
-    """`path`: the SQLite file of the embedded store.
+    """Where knowledge is kept and how it is searched.
+
+    `kind`: sqlite, embedded, for one machine, or elasticsearch, for many.
+
+    `path`: the SQLite file of the embedded store.
+
+    `requires_evidence`: whether it is an error (503) when a branch of the search does not answer; otherwise answers
+    come without what it would have found, and say so.
 
     `rank_constant`: k of reciprocal rank fusion. Small, because a question has one right document: with the usual
     60, a document at rank 30 of two branches beats the first of one.
     """
 
-    kind: Literal["sqlite"] = "sqlite"
+    kind: Literal["sqlite", "elasticsearch"] = "sqlite"
     path: str = ".mmrag/knowledge.sqlite"
+    elasticsearch: ElasticsearchConfig = ElasticsearchConfig()
+    requires_evidence: bool = False
     candidates_per_branch: int = 50
     rank_constant: int = 2
     weights: BranchWeights = BranchWeights()
@@ -100,13 +143,19 @@ class DecoderConfig(_Section):
     checkpoints load too, with the additions off.
 
     `tensor_parallel_size`: the processes among which one model is shared; its heads must be divisible by it.
+
+    `max_batch`: sequences that are written at a time; `memory_bytes`: of the keys and values of all that are.
+    `prefill_tokens`: source tokens read in each step while others are written, so that those keep their pace.
     """
 
     model: str = "atlas/weights/fusion_decoder"
     tensor_parallel_size: int = Field(default=1, ge=1)
     max_passages: int = 8
     max_passage_tokens: int = 256
-    max_batch: int = 16
+    max_batch: int = Field(default=32, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
+    memory_bytes: int = 2 * 2**30
+    prefill_tokens: int = Field(default=512, ge=1)
     max_queue: int = 256
     num_threads: int | None = None
     device: str = "cpu"

@@ -1,11 +1,12 @@
-"""The knowledge base as an awaitable part: the store and its retriever, in threads."""
+"""The knowledge base as an awaitable part: the store and its retriever."""
 
-import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from mmrag import retrieval
 from mmrag.config import AppConfig
 from mmrag.encoders.fingerprint import embedding_fingerprint
-from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
+from mmrag.types import Document, EncodedDocument, Evidence, SearchRequest, StoredImage
 
 
 class KnowledgeBase:
@@ -19,20 +20,29 @@ class KnowledgeBase:
         self.store = retrieval.open_store(config.retriever, embedding_fingerprint(config))
         self._retriever = retrieval.Retriever(self.store, config.retriever)
 
-    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
-        return await asyncio.to_thread(self._retriever.search, requests)
+    async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
+        return await self._retriever.search(requests)
 
     async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
-        await asyncio.to_thread(self.store.upsert, tenant, documents)
+        await self.store.upsert(tenant, documents)
 
     async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
-        return await asyncio.to_thread(self.store.content_hashes, tenant, document_ids)
+        return await self.store.content_hashes(tenant, document_ids)
 
     async def get(self, tenant: str, document_id: str) -> Document:
-        return await asyncio.to_thread(self.store.get, tenant, document_id)
+        return await self.store.get(tenant, document_id)
 
     async def delete(self, tenant: str, document_id: str) -> None:
-        await asyncio.to_thread(self.store.delete, tenant, document_id)
+        await self.store.delete(tenant, document_id)
 
     async def image(self, tenant: str, image_id: str) -> StoredImage:
-        return await asyncio.to_thread(self.store.image, tenant, image_id)
+        return await self.store.image(tenant, image_id)
+
+    @asynccontextmanager
+    async def loading(self) -> AsyncIterator[None]:
+        """Inside, much is written: it need not be found before the end."""
+        async with self.store.loading():
+            yield
+
+    async def close(self) -> None:
+        await self.store.close()

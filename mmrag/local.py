@@ -45,13 +45,15 @@ class Local:
             splitter=self._splitter,
             cache=self._cache,
             limits=self._config.limits,
+            requires_evidence=self._config.retriever.requires_evidence,
         )
 
     async def ingest(self, path: Path) -> IngestReport:
         """Put what lies at `path` into the knowledge base, with a progress bar."""
         source = read_documents(path, self._config.limits)
         with tqdm(source, desc=f"ingesting {path}", unit=" documents") as documents:
-            return await self.pipeline.ingest(DEFAULT_TENANT, documents)
+            async with self.knowledge.loading():
+                return await self.pipeline.ingest(DEFAULT_TENANT, documents)
 
     async def query(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
         """`answer` or `search` with the fields of a Query; the result as the HTTP API would give it."""

@@ -10,8 +10,8 @@ from mmrag.types import (
     DecodeRequest,
     Document,
     EncodedDocument,
+    Evidence,
     ImageEmbeddings,
-    Passage,
     SearchRequest,
     StoredImage,
 )
@@ -48,7 +48,7 @@ class Writes(Protocol):
 class Knowledge(Writes, Protocol):
     """The retriever and the store beneath it. Each method sees one tenant's documents only."""
 
-    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+    async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
         """The passages for each request, best first."""
 
     async def get(self, tenant: str, document_id: str) -> Document:

@@ -27,6 +27,7 @@ from mmrag.types import (
     Decoded,
     DecodeRequest,
     Document,
+    Evidence,
     IngestReport,
     Passage,
     Query,
@@ -91,6 +92,7 @@ class Pipeline:
         splitter: Splitter,
         cache: EmbeddingCache,
         limits: Limits = Limits(),
+        requires_evidence: bool = False,
     ):
         self._text_encoder = text_encoder
         self._image_encoder = image_encoder
@@ -98,6 +100,7 @@ class Pipeline:
         self._decoder = decoder
         self._cache = cache
         self._limits = limits
+        self._requires_evidence = requires_evidence
         self._ingestor = Ingestor(text_encoder, image_encoder, retriever, splitter, limits)
 
     async def answer(self, query: Query) -> Answer:
@@ -181,14 +184,17 @@ class Pipeline:
         """A picture of one of the tenant's documents; raises NotFound."""
         return await self._retriever.image(tenant, image_id)
 
-    async def _gather_evidence(self, query: Query, trace: _Trace) -> tuple[_Embedded, list[Passage]]:
+    async def _gather_evidence(self, query: Query, trace: _Trace) -> tuple[_Embedded, Evidence]:
         check_query(query, self._limits)
         embedded = await self._embed_query(query, trace)
         if embedded.image is None and not query.text:
             raise Unavailable("the image encoder is down, and an image is all there is to search with")
         request = _search_request(query, embedded)
-        found = await trace.or_degrade("retriever", self._retriever.search([request]))
-        return embedded, found[0] if found else []
+        search = self._retriever.search([request])
+        found = await search if self._requires_evidence else await trace.or_degrade("retriever", search)
+        evidence = found[0] if found else Evidence()
+        trace.degraded += [f"retriever: {note}" for note in evidence.degraded]
+        return embedded, evidence
 
     async def _embed_query(self, query: Query, trace: _Trace) -> _Embedded:
         embedded = _Embedded()
@@ -258,6 +264,7 @@ def _search_request(query: Query, embedded: _Embedded) -> SearchRequest:
         top_k=query.top_k,
         filters=query.filters,
         tenant=query.tenant,
+        deadline_s=query.deadline_s,
     )
 
 

@@ -13,6 +13,29 @@ DEFAULT_TENANT = "default"
 """Everybody, where nobody needs a key."""
 
 
+Explain = bool | Literal["loo"]
+"""Whether to tell what an answer rests on; "loo" also leaves out each passage in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the words of an answer are chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token; 1 draws from the model's own probabilities.
+        top_k: draw among that many of the likeliest only; 0 for all.
+        top_p: draw among the fewest that have this much probability together (Holtzman et al. 2020).
+        seed: the same seed draws the same answer, in whatever company; None for one of its own each time.
+        stop: strings that end the answer; they do not belong to it.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Document:
     """What a user puts into the knowledge base.
@@ -50,8 +73,9 @@ class Query:
     labels: list[str] = field(default_factory=list)
     top_k: int = 5
     filters: dict[str, MetadataValue] = field(default_factory=dict)
-    explain: bool = False
+    explain: Explain = False
     max_new_tokens: int = 64
+    sampling: Sampling = Sampling()
     tenant: str = DEFAULT_TENANT
     deadline_s: float | None = None
 
@@ -147,7 +171,8 @@ class DecodeRequest:
     task: Task = "answer"
     labels: list[str] = field(default_factory=list)
     max_new_tokens: int = 64
-    explain: bool = False
+    explain: Explain = False
+    sampling: Sampling = Sampling()
     deadline_s: float | None = None
 
 
@@ -164,24 +189,36 @@ class Attribution:
     """What an answer rests on.
 
     Attributes:
-        passages: passage id -> share of the answer copied from it; shares sum to 1 at most.
-        tokens: for each token of the answer: {"token": str, "passages": {id: share}, "words": [...]}.
+        kind: "copied": the part of each token's probability that was copied from a place; "attended": attention,
+            mean of heads and layers, of a model that does not copy.
+        passages: passage id -> its share of the answer; shares sum to 1 at most.
+        tokens: for each token of the answer: {"token": str, "passages": {id: share}, "attended": {id: share},
+            "words": [{"passage", "field", "start", "end", "share"}, ...]}, words of the best passages.
+        regions: for each token the attention over the query image's grid, rows of the picture first; sums to 1.
+        without: for "loo": passage id -> the answer without that passage.
     """
 
     passages: dict[str, float] = field(default_factory=dict)
     tokens: list[dict[str, Any]] = field(default_factory=list)
     regions: list[list[float]] | None = None
+    kind: Literal["copied", "attended"] = "copied"
+    without: dict[str, str] | None = None
 
 
 @dataclass(slots=True)
 class Decoded:
-    """What the decoder returns for one request; `finish_reason` is "stop" or "length"."""
+    """What the decoder returns for one request; `finish_reason` is "stop" or "length".
+
+    Attributes:
+        timings_ms: "queued" until it was read, "first_token" since it was asked for, "per_token" of those after.
+    """
 
     text: str
     labels: list[LabelScore] | None = None
     attribution: Attribution | None = None
     num_tokens: int = 0
     finish_reason: str = "stop"
+    timings_ms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from mmrag.config import AppConfig
+from tests.elasticsearch_server import ElasticsearchServer, elasticsearch_server
 from tests.redis_server import RedisServer, redis_server
 
 LIMITS = {"max_request_bytes": 2_000_000, "max_image_bytes": 500_000, "max_image_pixels": 4_000_000, "timeout_s": 5.0}
@@ -79,6 +80,13 @@ def redis(shared_redis) -> RedisServer:
     """A real Redis, empty; one server for all tests."""
     shared_redis.admin.flushall()
     return shared_redis
+
+
+@pytest.fixture(scope="session")
+def elasticsearch() -> Iterator[ElasticsearchServer]:
+    """A real Elasticsearch of one node; one for all tests, which use indices of their own."""
+    with elasticsearch_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 
 from mmrag.errors import Unavailable
-from mmrag.types import Decoded, DecodeRequest, ImageEmbeddings, Passage, SearchRequest
+from mmrag.types import Decoded, DecodeRequest, Evidence, ImageEmbeddings, Passage, SearchRequest
 
 
 class Embedder:
@@ -52,11 +52,11 @@ class Searcher:
         self.down = False
         self.requests: list[SearchRequest] = []
 
-    async def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
+    async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
         self.requests += requests
         if self.down:
             raise Unavailable("the index is closed")
-        return [self.passages[: request.top_k] for request in requests]
+        return [Evidence(self.passages[: request.top_k]) for request in requests]
 
 
 class EchoDecoder:

@@ -16,6 +16,12 @@ def open_store(config: RetrieverConfig, fingerprint: str | None = None) -> Store
     Raises:
         ConfigurationError: it cannot be used, or holds embeddings of other models.
     """
-    from mmrag.retrieval.sqlite import SqliteStore
+    # Each imports what only it needs.
+    if config.kind == "elasticsearch":
+        from mmrag.retrieval.elasticsearch import ElasticsearchStore
 
-    return SqliteStore(config.path, fingerprint)
+        return ElasticsearchStore(config.elasticsearch, fingerprint)
+    from mmrag.retrieval.sqlite import SqliteStore
+    from mmrag.retrieval.threads import InThreads
+
+    return InThreads(SqliteStore(config.path, fingerprint))

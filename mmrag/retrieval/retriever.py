@@ -1,11 +1,16 @@
 """From a query to passages: branches, fusion, evidence."""
 
+import logging
+
 import numpy as np
 
 from mmrag.config import RetrieverConfig
+from mmrag.errors import Unavailable
 from mmrag.retrieval.rank_fusion import Fused, fuse, ranks
-from mmrag.retrieval.store import Key, Scored, Store
-from mmrag.types import Passage, SearchRequest
+from mmrag.retrieval.store import Candidates, Key, Scored, Store
+from mmrag.types import Evidence, Passage, SearchRequest
+
+log = logging.getLogger(__name__)
 
 
 class Retriever:
@@ -22,22 +27,34 @@ class Retriever:
         self._weights = config.weights.model_dump()
         self._rank_constant = config.rank_constant
         self._num_candidates = config.candidates_per_branch
+        self._requires_evidence = config.requires_evidence
 
-    def search(self, requests: list[SearchRequest]) -> list[list[Passage]]:
-        """The best `top_k` passages for each request, best first; requests in one call share their matrix products.
+    async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
+        """The best `top_k` passages for each request, best first; requests in one call share their way to the store.
 
         Raises:
             InvalidRequest: a filter that cannot be.
             ConfigurationError: the embeddings do not fit those in the store.
-            Unavailable: the store does not answer.
+            Unavailable: the store does not answer; or, where evidence is required, a branch of it does not.
         """
         count = max([self._num_candidates, *(request.top_k for request in requests)])
-        found = [self._switched_on(branches) for branches in self.store.candidates(requests, count)]
+        candidates = await self.store.candidates(requests, count)
+        degraded = [self._complaints(branches) for branches in candidates]
+        found = [self._switched_on(branches) for branches in candidates]
         fused = [self._fuse(branches)[: request.top_k] for request, branches in zip(requests, found, strict=True)]
-        passages = self.store.passages(requests, [[item.key for item in items] for items in fused])
+        passages = await self.store.passages(requests, [[item.key for item in items] for items in fused])
         for request, branches, items, results in zip(requests, found, fused, passages, strict=True):
             _describe(results, request, items, branches)
-        return passages
+        return [Evidence(results, notes) for results, notes in zip(passages, degraded, strict=True)]
+
+    def _complaints(self, candidates: Candidates) -> list[str]:
+        if candidates.degraded:
+            # What exactly is wrong is for the log; callers are told which branch is missing.
+            log.warning("the knowledge base answers in part: %s", "; ".join(candidates.degraded))
+            if self._requires_evidence:
+                raise Unavailable("a part of the knowledge base does not answer")
+        names = [note.partition(":")[0] for note in candidates.degraded]
+        return [f"{name}: this branch of the search does not answer" for name in names if self._weights[name] > 0]
 
     def _switched_on(self, branches: dict[str, Scored]) -> dict[str, Scored]:
         return {name: scored for name, scored in branches.items() if self._weights[name] > 0}

@@ -1,5 +1,6 @@
 """The seam between the retriever and what keeps the knowledge: the embedded store here, a cluster elsewhere."""
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
@@ -11,34 +12,50 @@ Scored = list[tuple[Key, float]]
 """Candidates of one branch with their scores, best first."""
 
 
+class Candidates(dict[str, Scored]):
+    """What each branch found for one request; `degraded` says in words which did not answer, or only in part."""
+
+    def __init__(self, *args: dict[str, Scored]):
+        super().__init__(*args)
+        self.degraded: list[str] = []
+
+
 class Store(Protocol):
     """Keeps documents and finds candidates. Every method sees one tenant's documents only.
 
     What a method has written, and what it has deleted, is seen by every later call in every process.
+
+    Every method may raise Unavailable.
     """
 
-    def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
+    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
         """Write all of the documents, replacing those of the same id; after an error none is written."""
 
-    def delete(self, tenant: str, document_id: str) -> None:
+    async def delete(self, tenant: str, document_id: str) -> None:
         """Raise NotFound where there is no such document."""
 
-    def get(self, tenant: str, document_id: str) -> Document:
+    async def get(self, tenant: str, document_id: str) -> Document:
         """Raise NotFound where there is no such document."""
 
-    def image(self, tenant: str, image_id: str) -> StoredImage:
+    async def image(self, tenant: str, image_id: str) -> StoredImage:
         """Raise NotFound where there is no such image."""
 
-    def count(self, tenant: str) -> int:
+    async def count(self, tenant: str) -> int:
         """How many documents there are."""
 
-    def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
+    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
         """The content hash of each of these documents that is stored."""
 
-    def candidates(self, requests: list[SearchRequest], count: int) -> list[dict[str, Scored]]:
+    async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         """For each request and branch, the best `count` candidates that pass the request's filters."""
 
-    def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+    def loading(self) -> AbstractAsyncContextManager[None]:
+        """Inside, much is written: it need not be found before the end."""
+
+    async def close(self) -> None:
+        """Give up connections and files."""
+
+    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
         """The passages of these keys in order, with embeddings and the picture that fits the request best.
 
         Those deleted in the meantime are left out; score, branches and similarities are left empty.

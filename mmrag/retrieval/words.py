@@ -42,6 +42,13 @@ def label_candidates(text: str) -> list[str]:
     return [run for run in dict.fromkeys(runs) if run not in _QUESTION_WORDS]
 
 
-def _tokens(text: str) -> list[str]:
+def fold(text: str) -> str:
+    """The text without case and accents."""
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return re.findall(r"\w+|[^\w\s]", "".join(c for c in decomposed if not unicodedata.combining(c)))
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", fold(text))

@@ -1,6 +1,7 @@
 """A small random knowledge base for the tests of retrieval."""
 
 import numpy as np
+import pytest
 
 from mmrag.images import image_id
 from mmrag.types import Document, EncodedDocument, EncodedImage, EncodedPassage, StoredImage
@@ -42,3 +43,20 @@ def random_document(random: np.random.Generator, number: int) -> EncodedDocument
         metadata={"parity": number % 2, "tags": [f"t{number % 3}", f"u{number % 5}"]},
     )
     return encode(document, passages, [unit(random) for _ in range(random.integers(0, 3))])
+
+
+def brute_force(documents: list[EncodedDocument], query: np.ndarray, target: str) -> list[tuple[tuple, float]]:
+    scored = []
+    for encoded in documents:
+        if target == "text":
+            rows = [(i, passage.embedding) for i, passage in enumerate(encoded.passages)]
+        else:
+            rows = [(None, image.embedding) for image in encoded.images]
+        scored += [((encoded.document.id, position), float(query @ vector)) for position, vector in rows]
+    return sorted(scored, key=lambda pair: -pair[1])
+
+
+def assert_same(found, expected, count):
+    assert len(found) == min(count, len(expected))
+    assert [score for _, score in found] == pytest.approx([score for _, score in expected[:count]], abs=1e-6)
+    assert sorted(key for key, _ in found) == sorted(key for key, _ in expected[:count])

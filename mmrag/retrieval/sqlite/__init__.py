@@ -15,12 +15,12 @@ from mmrag.retrieval.sqlite.database import Database
 from mmrag.retrieval.sqlite.evidence import read_passage
 from mmrag.retrieval.sqlite.matrices import Matrices
 from mmrag.retrieval.sqlite.scope import Scope, scope_of
-from mmrag.retrieval.store import Key, Scored
+from mmrag.retrieval.store import Candidates, Key
 from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
 
 
 class SqliteStore:
-    """See `mmrag.retrieval.store.Store` for what the methods do; all may be called from any thread.
+    """`mmrag.retrieval.store.Store` (see there), but its methods block. They may be called from any thread.
 
     Args:
         path: the file; made where it is missing. It must lie on a local disk, for locks to work.
@@ -96,7 +96,7 @@ class SqliteStore:
                 )
             )
 
-    def candidates(self, requests: list[SearchRequest], count: int) -> list[dict[str, Scored]]:
+    def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         with self._database.read() as connection:
             # The first read, inside the lock, fixes what this transaction sees: the same as the matrices hold.
             with self._matrices.lock:
@@ -119,10 +119,8 @@ class SqliteStore:
                 found.append([passage for passage in read if passage is not None])
             return found
 
-    def _neighbours(
-        self, requests: list[SearchRequest], scopes: list[Scope | None], count: int
-    ) -> list[dict[str, Scored]]:
-        found: list[dict[str, Scored]] = [{} for _ in requests]
+    def _neighbours(self, requests: list[SearchRequest], scopes: list[Scope | None], count: int) -> list[Candidates]:
+        found = [Candidates() for _ in requests]
         of_tenant: dict[int, list[tuple[int, Scope]]] = defaultdict(list)
         for i, scope in enumerate(scopes):
             if scope is not None:
@@ -131,7 +129,7 @@ class SqliteStore:
             asked = [(requests[i], scope) for i, scope in members]
             results = branches.neighbours(self._matrices.of(tenant), asked, count)
             for (i, _), by_branch in zip(members, results, strict=True):
-                found[i] = by_branch
+                found[i].update(by_branch)
         return found
 
     def _check_embeddings(self, connection: sqlite3.Connection, documents: list[EncodedDocument]) -> None:

@@ -1,0 +1,208 @@
+"""The knowledge base in Elasticsearch: many machines, many services, one index behind an alias."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mmrag.config import ElasticsearchConfig
+from mmrag.errors import ConfigurationError, NotFound, Unavailable
+from mmrag.retrieval.blobs import Blobs, FileBlobs
+from mmrag.retrieval.elasticsearch.connection import Connection
+from mmrag.retrieval.elasticsearch.records import Head, dimensions_of, document_of, record_id
+from mmrag.retrieval.elasticsearch.scope import scope
+from mmrag.retrieval.elasticsearch.searching import Searcher
+from mmrag.retrieval.elasticsearch.versions import Versions
+from mmrag.retrieval.elasticsearch.writing import Writer, heads, refuse
+from mmrag.retrieval.store import Candidates, Key
+from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
+
+log = logging.getLogger(__name__)
+
+MAX_RECORDS_AT_ONCE = 200
+
+
+class ElasticsearchStore:
+    """See `mmrag.retrieval.store.Store` for what the methods do.
+
+    What is not as in the embedded store, because Elasticsearch has no transactions: several documents, and the records
+    of one that has several, are written one after another, and a search in between sees some of them. After an error
+    some may have been written; written again, they replace what is there, and a document whose writing was cut off is
+    never taken for up to date.
+
+    Args:
+        fingerprint: names the models that the embeddings come from, both encoders together; None: not checked.
+
+    Raises:
+        ConfigurationError: it cannot be used, or holds embeddings of other models. (Where Elasticsearch is away, that
+            is found out by the first call that reaches it.)
+    """
+
+    def __init__(self, config: ElasticsearchConfig, fingerprint: str | None = None, blobs: Blobs | None = None):
+        self._config = config
+        self._connection = Connection(config)
+        self.versions = Versions(self._connection, config, fingerprint)
+        self._searcher = Searcher(self._connection, self.versions, config)
+        self._writer = Writer(self._connection, config)
+        self._blobs = blobs or FileBlobs(config.images_path)
+        self._num_loads = 0
+        _complain_early(config, fingerprint)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
+        dimensions = dimensions_of(documents)
+        if len(dimensions) > 1:
+            raise ConfigurationError(f"embeddings of different dimensions cannot be compared: {sorted(dimensions)}")
+        await self.versions.writable(next(iter(dimensions), None))
+        await self._put_images(tenant, documents)
+        known = await heads(self._searcher, tenant, [encoded.document.id for encoded in documents])
+        is_visible = not self._num_loads
+        refused = await self._writer.put(self.versions.alias, tenant, documents, known, is_visible)
+        # Again, because somebody who deleted the last document with such a picture may have taken it away meanwhile.
+        await self._put_images(tenant, documents)
+        await self._remove_unused_images(tenant, known)
+        refuse(refused)
+
+    async def delete(self, tenant: str, document_id: str) -> None:
+        known = await heads(self._searcher, tenant, [document_id])
+        if not known:
+            raise NotFound(f"there is no document {document_id!r}")
+        [head] = known.values()
+        await self._writer.delete(self.versions.alias, tenant, {document_id: head.num_records}, is_visible=True)
+        await self._remove_unused_images(tenant, known)
+
+    async def get(self, tenant: str, document_id: str) -> Document:
+        sources = await self.sources(tenant, document_id)
+        return document_of(sources, await asyncio.to_thread(self.images_of, tenant, sources))
+
+    async def sources(self, tenant: str, document_id: str) -> list[dict[str, Any]]:
+        """All records of a document in order; raises NotFound."""
+        known = await heads(self._searcher, tenant, [document_id])
+        if not known:
+            raise NotFound(f"there is no document {document_id!r}")
+        ids = [record_id(tenant, document_id, number) for number in range(known[document_id].num_records)]
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(ids), MAX_RECORDS_AT_ONCE):
+            fields = ["tenant", "document", "num_records", "content_hash", "copied_from", "image_ids", "stored"]
+            found |= await self._searcher.sources(ids[start : start + MAX_RECORDS_AT_ONCE], fields)
+        return [found[key] for key in ids if key in found]
+
+    def images_of(self, tenant: str, sources: list[dict[str, Any]]) -> dict[str, bytes]:
+        """The content of a document's pictures by id; blocks. Raises Unavailable where one is missing."""
+        found = {}
+        for picture in sources[0]["stored"]["document"]["pictures"]:
+            content = self._blobs.get(tenant, picture["id"])
+            if content is None:
+                raise Unavailable(
+                    f"the picture {picture['id']} is not in retriever.elasticsearch.images_path: every process of the "
+                    "service must see the same folder"
+                )
+            found[picture["id"]] = content
+        return found
+
+    async def image(self, tenant: str, image_id: str) -> StoredImage:
+        # Whether the tenant has such a picture is for the index to say.
+        found = await self._search(tenant, [{"term": {"image_ids": image_id}}], ["stored.document.pictures"])
+        content = await asyncio.to_thread(self._blobs.get, tenant, image_id) if found else None
+        if content is None:
+            raise NotFound(f"there is no image {image_id!r}")
+        media_types = {picture["id"]: picture["media_type"] for picture in found[0]["stored"]["document"]["pictures"]}
+        return StoredImage(image_id, content, media_types[image_id])
+
+    async def count(self, tenant: str) -> int:
+        if await self.versions.current() is None:
+            return 0
+        return await self.versions.count(self.versions.alias, *scope(tenant))
+
+    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
+        known = await self.heads(tenant, document_ids)
+        return {document_id: bytes.fromhex(head.content_hash) for document_id, head in known.items()}
+
+    async def heads(self, tenant: str, document_ids: list[str]) -> dict[str, Head]:
+        """What is known of those of these documents that are stored."""
+        return await heads(self._searcher, tenant, document_ids)
+
+    async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
+        return await self._searcher.candidates(requests, count)
+
+    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+        return await self._searcher.passages(requests, keys)
+
+    @asynccontextmanager
+    async def loading(self) -> AsyncIterator[None]:
+        """Nothing is made searchable until the end, which is cheaper; a load that was killed leaves it to the next."""
+        version = await self.versions.writable(None)
+        self._num_loads += 1
+        try:
+            await self._set_refresh(version.name, "-1")
+            yield
+        finally:
+            self._num_loads -= 1
+            if not self._num_loads:
+                await self._set_refresh(version.name, self._config.refresh_interval)
+                await self._writer.refresh(version.name)
+
+    async def _set_refresh(self, name: str, interval: str) -> None:
+        settings = {"index": {"refresh_interval": interval}}
+        await self._connection.call("PUT", f"/{name}/_settings", settings, None, self._config.write_timeout_s)
+
+    async def _put_images(self, tenant: str, documents: list[EncodedDocument]) -> None:
+        pictures = [image.image for encoded in documents for image in encoded.images]
+
+        def put_all() -> None:
+            for picture in pictures:
+                self._blobs.put(tenant, picture.id, picture.content)
+
+        if pictures:
+            await asyncio.to_thread(put_all)
+
+    async def _remove_unused_images(self, tenant: str, was: dict[str, Head]) -> None:
+        """Delete pictures that these documents showed and no document shows any more."""
+        ids = sorted({image_id for head in was.values() for image_id in head.image_ids})
+        if not ids or self._num_loads:
+            return
+        for image_id in set(ids) - await self._shown(tenant, ids):
+            content = await asyncio.to_thread(self._blobs.get, tenant, image_id)
+            await asyncio.to_thread(self._blobs.delete, tenant, image_id)
+            # A document that shows it may have been written since: before this look, it is put back; after, its
+            # writer puts it back.
+            if content is not None and await self._shown(tenant, [image_id]):
+                await asyncio.to_thread(self._blobs.put, tenant, image_id, content)
+
+    async def _shown(self, tenant: str, ids: list[str]) -> set[str]:
+        sources = await self._search(tenant, [{"terms": {"image_ids": ids}}], ["image_ids"], len(ids))
+        shown = {image_id for source in sources for image_id in source["image_ids"]} & set(ids)
+        if len(sources) == len(ids) and shown != set(ids):  # one document more than those read may show another
+            return shown.union(*[await self._shown(tenant, [one]) for one in set(ids) - shown])
+        return shown
+
+    async def _search(
+        self, tenant: str, conditions: list[dict[str, Any]], fields: list[str], size: int = 1
+    ) -> list[dict[str, Any]]:
+        if await self.versions.current() is None:
+            return []
+        query = {"bool": {"filter": [*scope(tenant), *conditions]}}
+        body = {"query": query, "size": size, "_source": fields}
+        found = await self._connection.call("POST", f"/{self.versions.alias}/_search", body)
+        if found["_shards"]["failed"]:
+            raise Unavailable("a part of the knowledge base does not answer")
+        return [hit["_source"] for hit in found["hits"]["hits"]]
+
+
+def _complain_early(config: ElasticsearchConfig, fingerprint: str | None) -> None:
+    # In a thread, because whoever makes a store may be inside an event loop or not.
+    async def look() -> None:
+        connection = Connection(config)
+        try:
+            await Versions(connection, config, fingerprint).current()
+        except Unavailable as error:
+            log.warning("%s; going on without it until it does", error)
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, look()).result()

@@ -1,0 +1,147 @@
+"""Talking to Elasticsearch: bounded retries within a budget of time, then a circuit breaker.
+
+Whatever the trouble is (refused, reset, silent, half a response, too many requests, no shard), the caller gets an
+answer or `Unavailable`, and gets it in time.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from typing import Any
+
+import orjson
+from elastic_transport import SerializationError, TransportError
+from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
+from elasticsearch.serializer import CompatibilityModeJsonSerializer, OrjsonSerializer
+
+from mmrag.circuit_breaker import CircuitBreaker
+from mmrag.config import ElasticsearchConfig
+from mmrag.errors import ConfigurationError, Unavailable
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS_PER_NODE = 64
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.05, 2.0
+FAILURES_TO_OPEN, OPEN_S = 3, 1.0
+TRANSIENT = {408, 429, 502, 503, 504}
+"""HTTP states, of whole responses and of items in them, that another attempt may better."""
+
+JSON, LINES = "application/json", "application/x-ndjson"
+
+
+class _Orjson(OrjsonSerializer):
+    mimetype = CompatibilityModeJsonSerializer.mimetype
+
+
+class Connection:
+    """One client for all that a store asks.
+
+    Raises:
+        ConfigurationError: no address is configured.
+    """
+
+    def __init__(self, config: ElasticsearchConfig):
+        self._config = config
+        self._urls = config.urls or [u.strip() for u in os.environ.get(config.urls_env, "").split(",") if u.strip()]
+        if not self._urls:
+            raise ConfigurationError(
+                f"no address of Elasticsearch: set retriever.elasticsearch.urls, or ${config.urls_env}"
+            )
+        self._breaker = CircuitBreaker(FAILURES_TO_OPEN, OPEN_S)
+        self._client: AsyncElasticsearch | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def close(self) -> None:
+        """Close the connections; another call opens them again."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def call(
+        self, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None,
+        budget_s: float | None = None,
+    ) -> Any:  # fmt: skip
+        """The parsed response.
+
+        Args:
+            body: to be sent as JSON; bytes: lines of JSON, sent as they are.
+            budget_s: the time for all attempts together; the configured `timeout_s` where None.
+
+        Raises:
+            ApiError: Elasticsearch refuses, and would again.
+            Unavailable: there is no answer in time, or there has not been one for a while.
+        """
+        budget_s = self._config.timeout_s if budget_s is None else budget_s
+        give_up_at = time.monotonic() + budget_s
+        for attempt in range(self._config.max_retries + 1):
+            if not self._breaker.allows():
+                raise Unavailable("the knowledge base does not answer (not asked again for a moment)")
+            left_s = give_up_at - time.monotonic()
+            # Unless it is the last attempt, another node gets a chance when this one is silent.
+            is_last = attempt == self._config.max_retries or len(self._urls) == 1
+            try:
+                response = await self._send(method, path, body, params, left_s if is_last else left_s / 2)
+                self._breaker.succeeded()
+                return response
+            except ApiError as error:
+                if error.status_code not in TRANSIENT:
+                    self._breaker.succeeded()
+                    raise
+                trouble: Exception = error
+            except (TransportError, SerializationError, UnsupportedProductError) as error:
+                trouble = error
+            pause = pause_s(attempt)
+            if attempt == self._config.max_retries or time.monotonic() + pause >= give_up_at:
+                break
+            await asyncio.sleep(pause)
+        self._breaker.failed()
+        # Callers need not know where it runs; the log should.
+        log.warning("Elasticsearch at %s: %s %s: %r", ", ".join(self._urls), method, path, trouble)
+        raise Unavailable("the knowledge base does not answer") from trouble
+
+    async def _send(self, method: str, path: str, body: Any, params: dict | None, timeout_s: float) -> Any:
+        headers = {"accept": JSON}
+        if body is not None:
+            headers["content-type"] = LINES if isinstance(body, bytes) else JSON
+            body = body if isinstance(body, bytes) else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        client = self._client_of_this_loop().options(request_timeout=max(0.001, timeout_s))
+        response = await client.perform_request(method, path, params=params, headers=headers, body=body)
+        return response.body
+
+    def _client_of_this_loop(self) -> AsyncElasticsearch:
+        # Connections belong to the event loop that they were opened in.
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._loop is not loop:
+            self._client, self._loop = self._connect(), loop
+        return self._client
+
+    def _connect(self) -> AsyncElasticsearch:
+        config = self._config
+        password, api_key = os.environ.get(config.password_env), os.environ.get(config.api_key_env)
+        secrets: dict[str, Any] = {}
+        if api_key:
+            secrets["api_key"] = api_key
+        elif password:
+            secrets["basic_auth"] = (config.username, password)
+        if config.ca_certs:
+            secrets["ca_certs"] = config.ca_certs
+        return AsyncElasticsearch(
+            self._urls,
+            connections_per_node=MAX_CONNECTIONS_PER_NODE,
+            max_retries=0,  # ours have a pause and an end
+            serializers={_Orjson.mimetype: _Orjson()},
+            **secrets,
+        )
+
+
+def pause_s(attempt: int) -> float:
+    """Seconds to wait after attempt `attempt` (from 0) failed: doubling, half of it by chance."""
+    pause = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**attempt)
+    return pause * (0.5 + random.random() / 2)
+
+
+def as_lines(*parts: Any) -> bytes:
+    """Each part as JSON on a line of its own; numpy arrays become lists."""
+    return b"".join(orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE) for part in parts)

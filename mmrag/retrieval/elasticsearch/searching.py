@@ -1,0 +1,198 @@
+"""All branches of all requests in one _msearch, and the passages of what was found in one _mget."""
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+from elasticsearch import ApiError
+
+from mmrag.config import ElasticsearchConfig
+from mmrag.errors import ConfigurationError, Unavailable
+from mmrag.retrieval.elasticsearch import branches
+from mmrag.retrieval.elasticsearch.branches import Branch
+from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
+from mmrag.retrieval.elasticsearch.records import record_id, vector_of
+from mmrag.retrieval.elasticsearch.scope import scope
+from mmrag.retrieval.elasticsearch.versions import Version, Versions
+from mmrag.retrieval.store import Candidates, Key
+from mmrag.types import Passage, SearchRequest
+
+PASSAGE_FIELDS = ["tenant", "stored"]
+
+
+class Searcher:
+    """Reads for answers; see `mmrag.retrieval.store.Store`."""
+
+    def __init__(self, connection: Connection, versions: Versions, config: ElasticsearchConfig):
+        self._connection = connection
+        self._versions = versions
+        self._config = config
+
+    async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
+        """For each request and branch the best candidates; a branch that does not answer is named in `degraded`."""
+        for request in requests:
+            scope(request.tenant, request.filters)  # what cannot be is refused, whether or not anything is stored
+        version = await self._versions.current()
+        if version is None:
+            return [Candidates() for _ in requests]
+        _check_dimensions(requests, version)
+        budget_s = _budget_s(requests, self._config.timeout_s)
+        asked = [
+            (i, branch)
+            for i, request in enumerate(requests)
+            for branch in branches.branches_of(
+                request, self._config, version.dimension is not None, count, int(1000 * budget_s)
+            )
+        ]
+        responses = await self._ask([branch for _, branch in asked], budget_s)
+        return _gathered(requests, asked, responses, count)
+
+    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+        """The passages of these keys in order."""
+        known = [list(wanted) for wanted in keys]
+        for request, wanted in zip(requests, known, strict=True):
+            wanted[:] = await asyncio.gather(*(self._placed(request, key) for key in wanted))
+        ids = {
+            record_id(request.tenant, document, number)
+            for request, wanted in zip(requests, known, strict=True)
+            for document, position in wanted
+            for number in (0, position)
+        }
+        sources = await self.sources(sorted(ids), PASSAGE_FIELDS)
+        return [
+            [passage for key in wanted if (passage := _passage(request, key, sources))]
+            for request, wanted in zip(requests, known, strict=True)
+        ]
+
+    async def sources(self, ids: list[str], fields: list[str]) -> dict[str, dict[str, Any]]:
+        """The `_source` of those of these records that exist, as last written, whether searchable yet or not."""
+        if not ids:
+            return {}
+        params = {"_source_includes": ",".join(fields), "filter_path": "docs._id,docs.found,docs._source,docs.error"}
+        try:
+            found = await self._connection.call("POST", f"/{self._versions.alias}/_mget", {"ids": ids}, params)
+        except ApiError as error:
+            if error.status_code == 404:
+                return {}
+            raise
+        failed = [item["error"] for item in found["docs"] if "error" in item]
+        if any(error.get("type") != "index_not_found_exception" for error in failed):
+            raise Unavailable("a part of the knowledge base does not answer")
+        return {item["_id"]: item["_source"] for item in found["docs"] if item.get("found")}
+
+    async def _ask(self, asked: list[Branch], budget_s: float) -> list[dict[str, Any]]:
+        """The response to each; those whose trouble may pass are asked again while there is time."""
+        give_up_at = time.monotonic() + budget_s
+        responses: list[dict[str, Any]] = [{} for _ in asked]
+        pending = list(range(len(asked)))
+        for attempt in range(self._config.max_retries + 1):
+            left_s = give_up_at - time.monotonic()
+            found = await self._msearch([asked[i] for i in pending], left_s)
+            for i, response in zip(pending, found, strict=True):
+                responses[i] = response
+            pending = [i for i in pending if responses[i].get("status") in TRANSIENT]
+            pause = pause_s(attempt)
+            if not pending or time.monotonic() + pause > give_up_at:
+                break
+            await asyncio.sleep(pause)
+        return responses
+
+    async def _msearch(self, asked: list[Branch], budget_s: float) -> list[dict[str, Any]]:
+        if not asked:
+            return []
+        # Where the words are on several shards, all of them count a word's documents together.
+        headers = [{"search_type": "dfs_query_then_fetch"} if branch.name == "bm25" else {} for branch in asked]
+        lines = as_lines(*(part for pair in zip(headers, (b.body for b in asked), strict=True) for part in pair))
+        params = {"filter_path": branches.RESPONSE}
+        found = await self._connection.call("POST", f"/{self._versions.alias}/_msearch", lines, params, budget_s)
+        responses = found.get("responses", []) if isinstance(found, dict) else []
+        if len(responses) != len(asked):
+            raise Unavailable("the knowledge base answered only in part")
+        return responses
+
+    async def _placed(self, request: SearchRequest, key: Key) -> tuple[str, int]:
+        # A document was found, not a place in it: the passage that fits best stands for it.
+        document, position = key
+        if position is not None:
+            return document, position
+        wanted = request.text_embedding if request.text_embedding is not None else request.image_embedding
+        head = (await self.sources([record_id(request.tenant, document, 0)], ["stored.document.num_passages"])).values()
+        if wanted is None or all(source["stored"]["document"]["num_passages"] < 2 for source in head):
+            return document, 0
+        query = [*scope(request.tenant), {"term": {"document": document}}]
+        found = await self._connection.call(
+            "POST",
+            f"/{self._versions.alias}/_search",
+            {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": ["position", "stored.embedding"]},
+            {"filter_path": "hits.hits._source"},
+        )
+        return document, _best_position(wanted, [hit["_source"] for hit in found.get("hits", {}).get("hits", [])])
+
+
+def _check_dimensions(requests: list[SearchRequest], version: Version) -> None:
+    for request in requests:
+        for embedding in (request.text_embedding, request.image_embedding):
+            if embedding is not None and version.dimension not in (None, len(embedding)):
+                raise ConfigurationError(
+                    f"the query's embedding has {len(embedding)} dimensions, the knowledge base "
+                    f"{version.dimension}; serve with the encoders it was ingested with, or run mmrag reindex"
+                )
+
+
+def _budget_s(requests: list[SearchRequest], timeout_s: float) -> float:
+    # Half of the time that is left, so that there is some for the answer, with what was found or without.
+    deadlines = [request.deadline_s for request in requests if request.deadline_s is not None]
+    return max(0.01, min([timeout_s, *((deadline - time.time()) / 2 for deadline in deadlines)]))
+
+
+def _gathered(
+    requests: list[SearchRequest], asked: list[tuple[int, Branch]], responses: list[dict[str, Any]], count: int
+) -> list[Candidates]:
+    found = [Candidates() for _ in requests]
+    for (i, branch), response in zip(asked, responses, strict=True):
+        # What the shards that answered found, or found in time, is worth having.
+        if "error" not in response:
+            found[i][branch.name] = branches.scored(branch, response, count)
+        if problem := branches.trouble(response):
+            found[i].degraded.append(f"{branch.name}: {problem}")
+    if asked and all("error" in response for response in responses):
+        raise Unavailable("the knowledge base does not answer")
+    return found
+
+
+def _best_position(wanted: np.ndarray, sources: list[dict[str, Any]]) -> int:
+    rows = [
+        (source["position"], vector_of(source["stored"]["embedding"]))
+        for source in sources
+        if "embedding" in source.get("stored", {})
+    ]
+    if not rows:
+        return 0
+    scores = np.stack([vector for _, vector in rows]).astype(np.float32) @ wanted
+    return rows[int(np.argmax(scores))][0]
+
+
+def _passage(request: SearchRequest, key: Key, sources: dict[str, dict[str, Any]]) -> Passage | None:
+    document, position = key
+    assert position is not None
+    head = sources.get(record_id(request.tenant, document, 0))
+    record = sources.get(record_id(request.tenant, document, position))
+    if head is None or record is None or "text" not in record["stored"] or head["tenant"] != request.tenant:
+        return None
+    whole, stored = head["stored"]["document"], record["stored"]
+    picture = _best_picture(request, whole["pictures"])
+    return Passage(
+        id=f"{document}#{position}", document_id=document, title=whole["title"], text=stored["text"],
+        start=stored["start"], end=stored["end"], image_id=picture and picture["id"], labels=whole["labels"],
+        metadata=whole["metadata"], text_embedding=vector_of(stored.get("embedding")),
+        image_embedding=vector_of(picture and picture["embedding"]),
+    )  # fmt: skip
+
+
+def _best_picture(request: SearchRequest, pictures: list[dict[str, Any]]) -> dict[str, Any] | None:
+    wanted = request.image_embedding if request.image_embedding is not None else request.text_embedding
+    if wanted is None or len(pictures) < 2:
+        return pictures[0] if pictures else None
+    vectors = np.stack([vector_of(picture["embedding"]) for picture in pictures]).astype(np.float32)
+    return pictures[int(np.argmax(vectors @ wanted))]

@@ -1,0 +1,160 @@
+"""Versions of the index, and the aliases that point at the one to be used.
+
+`mmrag-v3` is the third version of the index `mmrag`. Services with the same models share an alias whose name is made
+from their models' fingerprint, so a service searches only among embeddings that it can compare with its own, also
+while another version is being built for other models, and after. The alias `mmrag` points at the newest version.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from elasticsearch import ApiError
+
+from mmrag.config import ElasticsearchConfig
+from mmrag.errors import ConfigurationError
+from mmrag.retrieval.elasticsearch import mapping
+from mmrag.retrieval.elasticsearch.connection import Connection
+
+_WHAT = "*.aliases,*.mappings._meta,*.mappings.properties.text_vector.dims,*.settings.index.blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One index; `dimension` is None as long as no embedding has been written."""
+
+    name: str
+    aliases: frozenset[str]
+    meta: dict[str, Any]
+    dimension: int | None
+    is_closed: bool = False
+
+    @property
+    def number(self) -> int:
+        """Later versions have higher ones."""
+        return int(self.name.rpartition("-v")[2])
+
+
+class Versions:
+    """Finds, makes and swaps versions for services whose models have this fingerprint (None: whatever is newest)."""
+
+    def __init__(self, connection: Connection, config: ElasticsearchConfig, fingerprint: str | None):
+        self.fingerprint = fingerprint
+        self.alias = config.index
+        if fingerprint is not None:
+            self.alias += f"-of-{hashlib.sha256(fingerprint.encode()).hexdigest()[:12]}"
+        self._connection = connection
+        self._config = config
+        self._current: Version | None = None
+
+    async def current(self) -> Version | None:
+        """The version in use; None where nothing has ever been written.
+
+        Raises:
+            ConfigurationError: what is there is of other models.
+        """
+        if self._current is None or self._current.dimension is None:
+            versions = await self.all()
+            self._current = next((version for version in versions if self.alias in version.aliases), None)
+            await self._check(versions)
+        return self._current
+
+    def forget(self) -> None:
+        """Look again before the next use."""
+        self._current = None
+
+    async def writable(self, dimension: int | None) -> Version:
+        """The version in use, made where it is missing, ready for embeddings of this size.
+
+        Raises:
+            ConfigurationError: what is there is of other models.
+        """
+        version = await self.current()
+        if version is None or (version.dimension not in (None, dimension) and dimension is not None):
+            if version is not None and await self.count(version.name):
+                raise ConfigurationError(_other_models(self._config, "dimension", version.dimension, dimension))
+            version = await self.create(dimension, is_used=True)
+        elif version.dimension is None and dimension is not None:
+            fields = {"properties": mapping.vector_fields(self._config, dimension)}
+            await self._connection.call("PUT", f"/{version.name}/_mapping", fields)
+            self.forget()
+            version = await self.current()
+            assert version is not None
+        return version
+
+    async def all(self) -> list[Version]:
+        """Every version, oldest first."""
+        path = f"/{self._config.index}-v*"
+        found = await self._connection.call("GET", path, params={"filter_path": _WHAT, "expand_wildcards": "open"})
+        versions = [_version(name, state) for name, state in (found or {}).items()]
+        return sorted(versions, key=lambda version: version.number)
+
+    async def create(self, dimension: int | None, is_used: bool) -> Version:
+        """Make the next version; if `is_used`, for use at once."""
+        versions = await self.all()
+        name = f"{self._config.index}-v{versions[-1].number + 1 if versions else 1}"
+        body = mapping.new_index(self._config, self.fingerprint, dimension)
+        if not versions and is_used:
+            body["aliases"] = {alias: {} for alias in {self.alias, self._config.index}}
+        try:
+            # A node may be away, and its replica with it: what counts is the primary.
+            params = {"wait_for_active_shards": "1"}
+            await self._connection.call("PUT", f"/{name}", body, params, self._config.write_timeout_s)
+            if versions and is_used:
+                await self.use(name)
+        except ApiError as error:
+            if error.error != "resource_already_exists_exception":
+                raise  # else another process was faster
+        self.forget()
+        if is_used and (current := await self.current()):
+            return current
+        return next(version for version in await self.all() if version.name == name)
+
+    async def use(self, name: str) -> None:
+        """Point the aliases at this version: all at once, so that no reader finds none."""
+        aliases = {self.alias, self._config.index}
+        everywhere = f"{self._config.index}-v*"
+        remove = [{"remove": {"index": everywhere, "alias": alias, "must_exist": False}} for alias in aliases]
+        add = [{"add": {"index": name, "alias": alias}} for alias in aliases]
+        await self._connection.call("POST", "/_aliases", {"actions": remove + add}, None, self._config.write_timeout_s)
+        self.forget()
+
+    async def delete(self, name: str) -> None:
+        """Delete a version."""
+        await self._connection.call(
+            "DELETE", f"/{name}", None, {"ignore_unavailable": "true"}, self._config.write_timeout_s
+        )
+
+    async def count(self, name: str, query: dict[str, Any] | None = None) -> int:
+        """How many documents of all tenants, or of those that `query` selects, are in an index."""
+        every = [{"exists": {"field": "num_records"}}, *([query] if query else [])]
+        found = await self._connection.call("POST", f"/{name}/_count", {"query": {"bool": {"filter": every}}})
+        return found["count"]
+
+    async def _check(self, versions: list[Version]) -> None:
+        # An empty version takes any models; so does a knowledge base whose other versions are empty.
+        others = [version for version in versions if version.aliases and self.alias not in version.aliases]
+        if self.fingerprint is None or not others:
+            return
+        newest = others[-1]
+        is_ours_empty = self._current is None or not await self.count(self._current.name)
+        if is_ours_empty and await self.count(newest.name):
+            self._current = None
+            raise ConfigurationError(
+                _other_models(self._config, "fingerprint", newest.meta.get("fingerprint"), self.fingerprint)
+            )
+
+
+def _version(name: str, state: dict[str, Any]) -> Version:
+    mappings = state.get("mappings", {})
+    dimension = mappings.get("properties", {}).get("text_vector", {}).get("dims")
+    blocks = state.get("settings", {}).get("index", {}).get("blocks", {})
+    is_closed = blocks.get("write") == "true"
+    return Version(name, frozenset(state.get("aliases", {})), mappings.get("_meta", {}), dimension, is_closed)
+
+
+def _other_models(config: ElasticsearchConfig, name: str, stored: object, now: object) -> str:
+    return (
+        f"the knowledge base {config.index!r} was embedded by other models ({name} {stored}, now {now}); serve with "
+        f"those, or build a version for these: mmrag reindex"
+    )

@@ -1,0 +1,47 @@
+"""A store whose methods block, as one whose methods are awaited."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mmrag.retrieval.sqlite import SqliteStore
+from mmrag.retrieval.store import Candidates, Key
+from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
+
+
+class InThreads:
+    """`mmrag.retrieval.store.Store` over the embedded store, each call in a thread."""
+
+    def __init__(self, store: SqliteStore):
+        self._store = store
+
+    async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
+        await asyncio.to_thread(self._store.upsert, tenant, documents)
+
+    async def delete(self, tenant: str, document_id: str) -> None:
+        await asyncio.to_thread(self._store.delete, tenant, document_id)
+
+    async def get(self, tenant: str, document_id: str) -> Document:
+        return await asyncio.to_thread(self._store.get, tenant, document_id)
+
+    async def image(self, tenant: str, image_id: str) -> StoredImage:
+        return await asyncio.to_thread(self._store.image, tenant, image_id)
+
+    async def count(self, tenant: str) -> int:
+        return await asyncio.to_thread(self._store.count, tenant)
+
+    async def content_hashes(self, tenant: str, document_ids: list[str]) -> dict[str, bytes]:
+        return await asyncio.to_thread(self._store.content_hashes, tenant, document_ids)
+
+    async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
+        return await asyncio.to_thread(self._store.candidates, requests, count)
+
+    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+        return await asyncio.to_thread(self._store.passages, requests, keys)
+
+    @asynccontextmanager
+    async def loading(self) -> AsyncIterator[None]:
+        yield
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._store.close)
