@@ -3,7 +3,8 @@
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from mmrag.batching import Batcher
-from mmrag.errors import DeadlineExceeded, MmragError, Overloaded, Unavailable
+from mmrag.errors import DeadlineExceeded, MmragError, Overloaded, RankLost, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,10 @@ PATIENCE_S = 1.0
 PING_TIMEOUT_S = 3.0
 PROBE_INTERVAL_S = 0.5
 
-_LOST_REPLICA = (RayActorError, grpc.aio.AioRpcError, TaskCancelledError)
+RETRY_DELAY_S = 0.8
+"""Where one process of a replica is lost, the others end meanwhile, and are called no more."""
+
+_LOST_REPLICA = (RayActorError, grpc.aio.AioRpcError, TaskCancelledError, RankLost)
 
 
 class RemotePart:
@@ -50,14 +54,38 @@ class RemotePart:
         try:
             return await self._call(method, arguments)
         except _LOST_REPLICA as error:
-            log.warning("%s: a replica was lost (%s); calling another one", self.name, error)
+            await self._turn_to_another(error)
         try:
             return await self._call(method, arguments)
+        except RankLost:
+            raise
         except _LOST_REPLICA as error:
             raise self._down() from error
 
     async def pieces(self, method: str, *arguments: Any) -> AsyncIterator[Any]:
-        """What `method` yields. Nothing is done twice: a replica lost on the way ends the stream with Unavailable."""
+        """What `method` yields; from another replica, once, where the first is lost before it has yielded anything.
+
+        Nothing is sent twice: a replica lost later ends the stream with Unavailable.
+        """
+        for is_last_try in (False, True):
+            has_begun = False
+            try:
+                async with aclosing(self._pieces(method, arguments)) as pieces:
+                    async for piece in pieces:
+                        has_begun = True
+                        yield piece
+                return
+            except _LOST_REPLICA as error:
+                if has_begun or is_last_try:
+                    raise Unavailable(f"the {self.name} was lost while it answered; ask again") from error
+                await self._turn_to_another(error)
+
+    async def _turn_to_another(self, error: Exception) -> None:
+        log.warning("%s: a replica was lost (%s); calling another one", self.name, error)
+        if isinstance(error, RankLost):
+            await asyncio.sleep(RETRY_DELAY_S)
+
+    async def _pieces(self, method: str, arguments: tuple) -> AsyncGenerator[Any, None]:
         pieces = self._method(method, is_stream=True).remote(*arguments)
         try:
             while True:
@@ -66,8 +94,6 @@ class RemotePart:
                 except StopAsyncIteration:
                     return
                 yield piece
-        except _LOST_REPLICA as error:
-            raise Unavailable(f"the {self.name} was lost while it answered") from error
         finally:
             pieces.cancel()
 

@@ -8,7 +8,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments import remote_calls
 from deployments.remote_calls import RemotePart
-from mmrag.errors import InvalidRequest, Overloaded, Unavailable
+from mmrag.errors import InvalidRequest, Overloaded, RankLost, Unavailable
 
 
 class Handle:
@@ -56,6 +56,7 @@ class Ping:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(remote_calls, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(remote_calls, "RETRY_DELAY_S", 0.01)
     monkeypatch.setattr(remote_calls, "PING_TIMEOUT_S", 0.05)
     monkeypatch.setattr(remote_calls, "PROBE_INTERVAL_S", 0.01)
 
@@ -67,6 +68,54 @@ def raised_by_a_replica(cause: Exception) -> Exception:
 async def test_a_lost_replica_is_called_again_once():
     handle = Handle(ActorDiedError(), "answer")
     assert await RemotePart(handle, "part").call("embed") == "answer"
+    assert handle.num_calls == 2
+
+
+async def test_a_replica_that_lost_a_rank_is_turned_from_once():
+    lost = raised_by_a_replica(RankLost("a rank was lost"))
+    assert await RemotePart(Handle(lost, "answer"), "part").call("decode") == "answer"
+    with pytest.raises(RankLost, match="a rank was lost"):
+        await RemotePart(Handle(lost), "part").call("decode")
+
+
+class Streaming(Handle):
+    """Each outcome is what one stream yields; an error in it is raised there."""
+
+    def _respond(self, outcome) -> "Stream":
+        return Stream(outcome)
+
+
+class Stream:
+    def __init__(self, outcome: list):
+        self.outcome = list(outcome)
+
+    def __anext__(self):
+        async def following():
+            if not self.outcome:
+                raise StopAsyncIteration
+            if isinstance(self.outcome[0], Exception):
+                raise self.outcome[0]
+            return self.outcome.pop(0)
+
+        return following()
+
+    def cancel(self) -> None:
+        pass
+
+
+async def test_a_stream_is_begun_again_only_while_nothing_was_sent():
+    lost = raised_by_a_replica(RankLost("a rank was lost"))
+    handle = Streaming([lost], ["a", "b"])
+    assert [piece async for piece in RemotePart(handle, "part").pieces("stream")] == ["a", "b"]
+    handle, seen = Streaming(["a", lost], ["a", "b"]), []
+    with pytest.raises(Unavailable, match="part was lost while it answered"):
+        async for piece in RemotePart(handle, "part").pieces("stream"):
+            seen.append(piece)
+    assert seen == ["a"]
+    assert handle.num_calls == 1
+    handle = Streaming([ActorDiedError()], [lost])
+    with pytest.raises(Unavailable):
+        [piece async for piece in RemotePart(handle, "part").pieces("stream")]
     assert handle.num_calls == 2
 
 
