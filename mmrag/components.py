@@ -5,10 +5,12 @@ Only one batch of a model runs at a time; its thread keeps the event loop free.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,8 +19,17 @@ from mmrag.config import DecoderConfig, ImageEncoderConfig, TextEncoderConfig
 from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.types import Decoded, DecodeRequest, ImageEmbeddings
 
+if TYPE_CHECKING:
+    from mmrag.decoder.engine import Engine, Job
+    from mmrag.decoder.group import Group
+
+log = logging.getLogger(__name__)
+
 A = TypeVar("A")
 B = TypeVar("B")
+
+PIECE_INTERVAL_S = 0.02
+"""A reader cannot tell pieces apart that follow each other more closely; each is a message through every hop."""
 
 CHARS_PER_TOKEN = 4
 """A rough measure is enough to cut batches by."""
@@ -88,34 +99,105 @@ class ImageEmbedder:
 
 
 class AnswerDecoder:
-    """`decode` and `stream` for many callers at once over one FusionDecoder, which reads the first passages only."""
+    """`decode` and `stream` for many callers at once over one decoding engine, which reads the first passages only."""
 
-    def __init__(self, config: DecoderConfig):
-        from mmrag.decoder import FusionDecoder
+    def __init__(self, config: DecoderConfig, group: "Group | None" = None):
+        from mmrag.decoder.serving import load_engine
 
         _use_threads(config.num_threads)
-        self.decoder = FusionDecoder.load(config.model, config.device, config.max_passage_tokens)
+        self.engine = load_engine(config, group)
         self._max_passages = config.max_passages
-        self._thread = _OneThread("fusion-decoder")
-        self._batcher: Batcher[DecodeRequest, Decoded] = Batcher(
-            self._decode, max_batch_cost=config.max_batch, max_queue_cost=config.max_queue, name="fusion decoder"
-        )
+        self._preparing = _OneThread("fusion-decoder-inputs")
+        self._num_preparing = 0
+        self._loop = EngineLoop(self.engine)
 
     async def decode(self, requests: list[DecodeRequest]) -> list[Decoded]:
         """The answer to each request. Raises Overloaded when too much waits."""
-        return await _all(self._batcher.submit(request, request.deadline_s) for request in requests)
+        return await _all(self._decode(request) for request in requests)
 
     async def stream(self, request: DecodeRequest) -> AsyncIterator[str | Decoded]:
-        """Pieces of the answer as they are written, then the whole. One stream's step runs at a time."""
-        pieces: Iterator[str | Decoded] = self.decoder.stream(self._bounded(request))
-        while (piece := await self._thread.run(lambda it: next(it, None), pieces)) is not None:
-            yield piece
+        """Pieces of the answer as they are written, several tokens to a piece when they come fast, then the whole."""
+        changed = asyncio.Event()
+        job = await self._submit(request, changed, wants_pieces=True)
+        try:
+            while not job.is_done:
+                await changed.wait()
+                changed.clear()
+                if piece := job.piece():
+                    yield piece
+                    await _pause(job, changed)
+            if piece := job.piece():
+                yield piece
+        finally:
+            self.engine.cancel(job)
+        yield _answer(job)
 
-    async def _decode(self, requests: list[DecodeRequest]) -> Sequence[Decoded]:
-        return await self._thread.run(self.decoder.decode, [self._bounded(request) for request in requests])
+    def stats(self) -> dict[str, Any]:
+        """How the engine is doing: see `mmrag.decoder.stats.Stats`."""
+        return self.engine.stats.as_dict()
 
-    def _bounded(self, request: DecodeRequest) -> DecodeRequest:
-        return replace(request, passages=request.passages[: self._max_passages])
+    async def _decode(self, request: DecodeRequest) -> Decoded:
+        done = asyncio.Event()
+        job = await self._submit(request, done)
+        try:
+            await done.wait()
+        finally:
+            self.engine.cancel(job)
+        return _answer(job)
+
+    async def _submit(self, request: DecodeRequest, changed: asyncio.Event, wants_pieces: bool = False) -> "Job":
+        loop = asyncio.get_running_loop()
+
+        def prepare(one: DecodeRequest) -> "Job":
+            return self.engine.prepare(one, lambda: loop.call_soon_threadsafe(changed.set), wants_pieces)
+
+        self.engine.check_room(self._num_preparing)
+        self._num_preparing += 1
+        try:
+            # Tokenizing takes milliseconds: neither in the event loop nor between two steps.
+            job = await self._preparing.run(prepare, replace(request, passages=request.passages[: self._max_passages]))
+        finally:
+            self._num_preparing -= 1
+        self._loop.start()
+        return self.engine.submit(job)
+
+
+class EngineLoop:
+    """Steps an engine in a thread of its own while there is work."""
+
+    def __init__(self, engine: "Engine"):
+        self._engine = engine
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="fusion-decoder", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._engine.wait_for_work()
+            try:
+                while self._engine.step():
+                    pass
+            except Exception:
+                log.exception("a step of the fusion decoder failed")
+
+
+def _answer(job: "Job") -> Decoded:
+    if job.error is not None:
+        raise job.error
+    return job.decoded
+
+
+async def _pause(job: "Job", changed: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(PIECE_INTERVAL_S):
+            while not job.is_done:
+                await changed.wait()
+                changed.clear()
+    except TimeoutError:
+        changed.set()  # there may be more to send by now
 
 
 def _use_threads(num_threads: int | None) -> None:

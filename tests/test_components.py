@@ -26,7 +26,7 @@ async def test_the_decoder_reads_as_many_passages_as_configured(models):
 
 def test_passages_are_cut_as_configured(models):
     decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_passage_tokens=12))
-    assert decoder.decoder.inputs.build([question(1)]).source_ids.shape[1] == 12
+    assert decoder.engine.inputs.build([question(1)]).source_ids.shape[1] == 12
 
 
 @pytest.fixture

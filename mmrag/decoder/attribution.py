@@ -1,79 +1,92 @@
-"""What an answer rests on: how much of it the pointer copied from each passage, word by word when asked."""
+"""What an answer rests on: how much of each of its tokens came from each passage, word and region of the picture.
 
-from dataclasses import dataclass, field
+With a pointer, the part of a token's probability that was copied from a place: it agrees with leaving the passage
+out. Without one, attention, which says where the model looked, and not what it used.
+"""
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
-from torch import Tensor
 
-from mmrag.decoder.inputs import Batch, Prompt
+from mmrag.decoder.inputs import Prompt
+from mmrag.decoder.plan import Looks
 from mmrag.types import Attribution, DecodeRequest
+
+MAX_PASSAGES = 3
+"""Words are shown of so many of the best passages."""
 
 MAX_WORDS = 8
 MIN_SHARE = 0.005
 
 
-@dataclass(slots=True)
-class Trace:
-    """What is kept of each step of one sequence when it is to be explained.
-
-    `copied` [S] per step: the part of the token's probability that came from each source token (sums to 1 at most);
-    `regions` [G] per step: attention over the query image's grid.
-    """
-
-    tokens: list[int] = field(default_factory=list)
-    copied: list[np.ndarray] = field(default_factory=list)
-    regions: list[np.ndarray] = field(default_factory=list)
-
-
-def copied_from(token: int, probability: float, attention: Tensor, share: Tensor, source_ids: Tensor) -> np.ndarray:
-    """[S]: which part of the chosen token's probability each source token gave."""
-    given = attention * (source_ids == token) * share / max(probability, 1e-9)
-    return given.float().cpu().numpy()
-
-
-def attribute(trace: Trace, request: DecodeRequest, batch: Batch, row: int, tokenizer: Tokenizer) -> Attribution:
-    passage_of = batch.passage_of[row].cpu().numpy()
-    per_token = [passage_shares(copied, passage_of, len(request.passages)) for copied in trace.copied]
-    total = np.mean(per_token, 0) if per_token else np.zeros(len(request.passages))
+def attribute(
+    tokens: list[int], looks: list[Looks], request: DecodeRequest, prompts: list[Prompt], tokenizer: Tokenizer
+) -> Attribution:
+    """`looks[i]` is where `tokens[i]` came from; `prompts` are what was read, in order."""
+    kind = "copied" if looks and looks[0].copied is not None else "attended"
     ids = [passage.id for passage in request.passages]
-    tokens = [
-        token_attribution(tokenizer.decode([token]), shares, copied, batch, row, request)
-        for token, shares, copied in zip(trace.tokens, per_token, trace.copied, strict=True)
+    per_token = [passage_shares(getattr(look, kind), prompts, len(ids)) for look in looks]
+    total = np.mean(per_token, 0) if per_token else np.zeros(len(ids))
+    explained = [
+        token_attribution(tokenizer.decode([token]), shares, look, kind, prompts, request)
+        for token, shares, look in zip(tokens, per_token, looks, strict=True)
     ]
-    regions = [np.round(region, 4).tolist() for region in trace.regions] if trace.regions else None
-    return Attribution(dict(zip(ids, total.round(4).tolist(), strict=True)), tokens, regions)
+    regions = [look.regions for look in looks]
+    return Attribution(
+        passages=dict(zip(ids, total.round(4).tolist(), strict=True)),
+        tokens=explained,
+        regions=[region.round(4).tolist() for region in regions] if regions and regions[0] is not None else None,
+        kind=kind,
+    )
 
 
-def passage_shares(copied: np.ndarray, passage_of: np.ndarray, num_passages: int) -> np.ndarray:
-    return np.array([copied[passage_of == k].sum() for k in range(num_passages)])
+def passage_shares(mass: np.ndarray, prompts: list[Prompt], num_passages: int) -> np.ndarray:
+    """[num_passages] of the mass [S] on the source tokens."""
+    shares = np.zeros(num_passages)
+    for prompt, start in zip(prompts, starts(prompts), strict=True):
+        if prompt.passage >= 0:
+            shares[prompt.passage] += mass[start : start + len(prompt.ids)].sum()
+    return shares
 
 
-def token_attribution(token: str, shares: np.ndarray, copied: np.ndarray, batch: Batch, row: int, request) -> dict:
+def starts(prompts: list[Prompt]) -> list[int]:
+    return np.cumsum([0, *(len(prompt.ids) for prompt in prompts)])[:-1].tolist()
+
+
+def token_attribution(
+    token: str, shares: np.ndarray, look: Looks, kind: str, prompts: list[Prompt], request: DecodeRequest
+) -> dict:
+    mass = getattr(look, kind)
+    best = [int(k) for k in np.argsort(-shares, kind="stable")[:MAX_PASSAGES] if shares[k] >= MIN_SHARE]
+    words = [word for k in best for word in words_in(mass, prompts, k, request.passages[k].id)]
+    attended = passage_shares(look.attended, prompts, len(shares))
+    return {
+        "token": token,
+        "passages": named(shares, request),
+        "attended": named(attended, request),
+        "words": sorted(words, key=lambda word: -word["share"])[:MAX_WORDS],
+    }
+
+
+def named(shares: np.ndarray, request: DecodeRequest) -> dict[str, float]:
     pairs = zip(request.passages, shares, strict=True)
-    named = {passage.id: round(float(share), 4) for passage, share in pairs if share >= MIN_SHARE}
-    best = int(shares.argmax()) if len(shares) else -1
-    words = words_in(copied, batch, row, best) if best >= 0 and shares[best] >= MIN_SHARE else []
-    return {"token": token, "passages": named, "words": words}
+    return {passage.id: round(float(share), 4) for passage, share in pairs if share >= MIN_SHARE}
 
 
-def words_in(copied: np.ndarray, batch: Batch, row: int, passage: int) -> list[dict]:
-    """The words of one passage that gave most: {"field", "start", "end", "share"}, in characters of the field."""
-    prompt = batch.prompts[row][passage]
-    start = sum(len(earlier.ids) for earlier in batch.prompts[row][:passage])
-    shares = copied[start + prompt.copy_start : start + len(prompt.ids) - 1]
-    places = [
-        {"field": place[0], "start": place[1], "end": place[2], "share": round(float(share), 4)}
+def words_in(mass: np.ndarray, prompts: list[Prompt], passage: int, passage_id: str) -> list[dict]:
+    """The words of one passage that gave most: {"passage", "field", "start", "end", "share"}, in characters."""
+    index = next(i for i, prompt in enumerate(prompts) if prompt.passage == passage)
+    prompt, start = prompts[index], starts(prompts)[index]
+    shares = mass[start + prompt.copy_start : start + len(prompt.ids) - 1]
+    return [
+        {"passage": passage_id, "field": place[0], "start": place[1], "end": place[2], "share": round(float(share), 4)}
         for place, share in zip(places_of(prompt), shares, strict=False)  # a long passage was cut
         if place and share >= MIN_SHARE
     ]
-    return sorted(places, key=lambda place: -place["share"])[:MAX_WORDS]
 
 
 def places_of(prompt: Prompt) -> list[tuple[str, int, int] | None]:
     """For each copyable position the field and the characters it stands for; None for a marker."""
-    between = [None] * prompt.num_between
-    title = [*fields_of("title", prompt.title), *between] if prompt.title is not None else []
+    title = [*fields_of("title", prompt.title), None] if prompt.title is not None else []
     return title + fields_of("text", prompt.text, leading_space=prompt.title is not None)
 
 

@@ -23,8 +23,8 @@ class Source:
     keys: Tensor
     states: Tensor
 
-    def select(self, rows: Tensor) -> "Source":
-        return Source(self.ids[rows], self.copyable[rows], self.keys[rows], self.states[rows])
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.ids, self.copyable, self.keys, self.states
 
 
 @dataclass(slots=True)
@@ -70,8 +70,11 @@ def followed(last_ids: Tensor, source_ids: Tensor) -> Tensor:
 def mix(logits: Tensor, copying: Copying | None, source_ids: Tensor) -> Tensor:
     """Probabilities [B, T, V] of the next token: the vocabulary's, mixed with those copied."""
     probabilities = logits.float().softmax(-1)
-    if copying is None:
-        return probabilities
+    return probabilities if copying is None else with_copied(probabilities, copying, source_ids)
+
+
+def with_copied(probabilities: Tensor, copying: Copying, source_ids: Tensor) -> Tensor:
+    """Probabilities [B, T, V] of the vocabulary, mixed with those copied."""
     share = copying.share[..., None]
     positions = source_ids[:, None].expand_as(copying.attention)
     return (probabilities * (1 - share)).scatter_add(-1, positions, copying.attention * share)

@@ -7,7 +7,9 @@ Each passage is one sequence with the query in front (Fusion-in-Decoder, Izacard
 A tokenizer without those markers (a plain T5's) gets the same in words; a question without passages is read alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ NUM_KINDS = 5
 MARKERS = ("<answer>", "<caption>", "<classify>", "<title>", "<text>")
 MAX_CHUNK_TOKENS = 8_192
 MAX_WASTED_TOKENS = 256
+LENGTH_STEP = 8
+"""Sequences are padded to a multiple of this; those of the same padded length can be encoded together, exactly."""
 
 
 @dataclass(slots=True)
@@ -99,12 +103,18 @@ class InputBuilder:
         self.markers = {marker: tokenizer.token_to_id(marker) for marker in MARKERS}
         self.has_markers = None not in self.markers.values()
 
+    def build_alone(self, request: DecodeRequest) -> Batch:
+        """A batch of one, which is the same in any company: each chunk holds sequences of one padded length."""
+        prompts, features = [self.prompts(request)], [passage_features(request)]
+        embeddings = self.embeddings([request], features)
+        return Batch(**self.sources([request], prompts, features, same_lengths), **embeddings, prompts=prompts)
+
     def build(self, requests: list[DecodeRequest]) -> Batch:
         """Raises ConfigurationError when an embedding's width is not what the model was trained with."""
         prompts = [self.prompts(request) for request in requests]
         features = [passage_features(request) for request in requests]
         embeddings = self.embeddings(requests, features)
-        return Batch(**self.sources(requests, prompts, features), **embeddings, prompts=prompts)
+        return Batch(**self.sources(requests, prompts, features, like_lengths), **embeddings, prompts=prompts)
 
     def prompts(self, request: DecodeRequest) -> list[Prompt]:
         if not self.has_markers:
@@ -138,12 +148,18 @@ class InputBuilder:
         """A leading space, so that a word has the same tokens wherever it stands."""
         return self.tokenizer.encode(" " + text if text else "", add_special_tokens=False)
 
-    def sources(self, requests: list[DecodeRequest], prompts: list[list[Prompt]], features: list[np.ndarray]) -> dict:
+    def sources(
+        self,
+        requests: list[DecodeRequest],
+        prompts: list[list[Prompt]],
+        features: list[np.ndarray],
+        grouped: Callable[[list, list[list[Prompt]]], list[list]],
+    ) -> dict:
         """The chunks, and where each request's tokens lie in them."""
         owners = [(b, i) for b, of_request in enumerate(prompts) for i in range(len(of_request))]
         owners.sort(key=lambda owner: len(prompts[owner[0]][owner[1]].ids))
         chunks, offset, starts = [], 0, {}
-        for group in like_lengths(owners, prompts):
+        for group in grouped(owners, prompts):
             chunks.append(self.chunk(requests, group, prompts, features))
             length = chunks[-1].ids.shape[1]
             starts |= {owner: offset + row * length for row, owner in enumerate(group)}
@@ -152,7 +168,7 @@ class InputBuilder:
 
     def chunk(self, requests: list[DecodeRequest], group: list, prompts: list, features: list[np.ndarray]) -> Chunk:
         chosen = [prompts[b][i] for b, i in group]
-        ids = np.full((len(group), max(len(prompt.ids) for prompt in chosen)), self.config.pad_id)
+        ids = np.full((len(group), padded_length(max(len(prompt.ids) for prompt in chosen))), self.config.pad_id)
         in_query = np.zeros(ids.shape, np.float32)
         query = np.zeros((len(group), self.config.text_dimension), np.float32)
         for row, ((b, _), prompt) in enumerate(zip(group, chosen, strict=True)):
@@ -203,6 +219,18 @@ class InputBuilder:
             "image_embeddings": image, "image_embeddings_mask": image_mask, "image_kinds": kinds(size, QUERY_IMAGE),
             "grid": grid, "grid_mask": grid_mask,
         }
+
+
+def padded_length(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
+def same_lengths(owners: list, prompts: list[list[Prompt]]) -> list[list]:
+    """Cut sequences sorted by length into groups of the same padded length."""
+    def length(owner: tuple[int, int]) -> int:
+        return padded_length(len(prompts[owner[0]][owner[1]].ids))
+
+    return [list(group) for _, group in groupby(owners, length)]
 
 
 def like_lengths(owners: list, prompts: list[list[Prompt]]) -> list[list]:

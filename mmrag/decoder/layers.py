@@ -32,10 +32,8 @@ class LayerCache:
 
     def preceded(self, inputs: Tensor, num_past: int) -> Tensor:
         """Inputs [B, num_past + T, d]: the new ones [B, T, d] after the last `num_past` before them."""
-        if self.tail is None:
-            padded = F.pad(inputs, (0, 0, num_past, 0))
-        else:
-            padded = torch.cat([self.tail, inputs], 1)
+        past = inputs.new_zeros(len(inputs), num_past, inputs.shape[2]) if self.tail is None else self.tail
+        padded = torch.cat([past, inputs], 1)
         self.tail = padded[:, inputs.shape[1] :]
         return padded
 
@@ -54,16 +52,12 @@ class CrossMemory:
 
     def attend(self, queries: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Mixed values [B, H, T, D] and the attention [B, H, T, S]."""
-        num, num_heads, length, _ = queries.shape
+        num, _, length, _ = queries.shape
         if num == len(self.keys):
             return attend(queries, self.keys, self.values, self.bias, self.weights, scale)
         folded = queries.transpose(0, 1).flatten(1, 2)[None]
         mixed, attention = attend(folded, self.keys, self.values, self.bias, self.weights, scale)
         return tuple(x[0].unflatten(1, (num, length)).transpose(0, 1) for x in (mixed, attention))
-
-    def select(self, rows: Tensor) -> "CrossMemory":
-        weights = self.weights[rows] if self.weights is not None and len(self.weights) > 1 else self.weights
-        return CrossMemory(self.keys[rows], self.values[rows], self.bias[rows], weights)
 
 
 class RMSNorm(nn.Module):
@@ -160,7 +154,8 @@ def attend(
 
     `weights` multiplies each key's share before normalisation: a key of weight 0 is as if it were not there.
     """
-    scores = (queries @ keys.transpose(-1, -2)).float() * scale + bias
+    scores = (queries @ keys.transpose(-1, -2)).float()
+    scores = (scores if scale == 1.0 else scores * scale) + bias
     attention = scores.softmax(-1) if weights is None else weighted_softmax(scores, weights)
     return attention.to(values.dtype) @ values, attention
 

@@ -6,6 +6,7 @@
     next_token(ids, state)       vocabulary and pointer
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -50,13 +51,6 @@ class State:
     last_ids: Tensor | None = None
     question: Tensor | float = 0.0
     attention: Tensor | None = field(default=None, repr=False)
-
-    def select(self, rows: Tensor) -> "State":
-        """A fresh state in which row i is row `rows[i]` of this one, before anything is written."""
-        text = [memory.select(rows) for memory in self.text]
-        image = [memory.select(rows) if memory is not None else None for memory in self.image]
-        question = self.question[rows] if isinstance(self.question, Tensor) else self.question
-        return State(text, image, [LayerCache() for _ in self.caches], self.source.select(rows), question=question)
 
 
 class Evidence(nn.Module):
@@ -118,24 +112,39 @@ class FusionModel(nn.Module):
             self.joint = EncoderLayer(replace(config, convolution_width=0))
             self.joint_gate = nn.Parameter(torch.zeros(()))
 
+    @property
+    def has_image_attention(self) -> bool:
+        """Whether the decoder attends to the image memory apart from the text."""
+        return self.config.evidence and self.config.fusion == "dual_stream"
+
     def encode(self, batch: Batch) -> Memory:
         """Encode every passage with its query; chunks hold passages of like length, so little is padding."""
-        flat = torch.cat([self.encode_chunk(chunk).flatten(0, 1) for chunk in batch.chunks])
-        text = flat[batch.positions]
+        return self.remember(torch.cat([self.encode_chunk(chunk).flatten(0, 1) for chunk in batch.chunks]), batch)
+
+    def remember(self, encoded: Tensor, batch: Batch) -> Memory:
+        """The memory of each request, from the encoded tokens [n, d] of all chunks."""
+        text = encoded[batch.positions]
         if self.evidence is None:
             return Memory(text, batch.source_mask, None, None)
         memory = Memory(text, batch.source_mask, *self.evidence.memory(batch))
         return self.join(memory) if self.config.fusion == "cross_modal" else memory
 
     def encode_chunk(self, chunk: Chunk) -> Tensor:
+        """States [n, L, d]."""
+        *_, states = self.encode_by_layers(chunk)
+        return states
+
+    def encode_by_layers(self, chunk: Chunk) -> Iterator[Tensor]:
+        """The states [n, L, d] after each layer, so that other work can be done in between; the last is the result."""
         x = self.embedding(chunk.ids)
         if self.evidence is not None:
             x = x + self.evidence.passage(chunk)
         length = chunk.ids.shape[1]
         bias = self.encoder_bias(length, length) + hidden_keys(chunk.mask)
-        for layer in self.encoder:
+        for layer in self.encoder[:-1]:
             x = layer(x, bias)
-        return self.encoder_norm(x)
+            yield x
+        yield self.encoder_norm(self.encoder[-1](x, bias))
 
     def join(self, memory: Memory) -> Memory:
         """Joint self-attention of text and image memory, entering through a gate."""
@@ -151,8 +160,9 @@ class FusionModel(nn.Module):
         for layer in self.decoder:
             text.append(self.text_memory(layer.cross.text, memory))
             image.append(image_memory(layer.cross.image, memory))
-        keys = self.pointer.key(memory.text) if self.pointer is not None else memory.text
-        source = Source(batch.source_ids, batch.copyable, keys, memory.text)
+        keys = self.pointer.key(memory.text) if self.pointer is not None else memory.text[..., :0]
+        states = memory.text if self.pointer is not None else keys
+        source = Source(batch.source_ids, batch.copyable, keys, states)
         question = self.evidence.asked(batch) if self.evidence is not None else 0.0
         return State(text, image, [LayerCache() for _ in self.decoder], source, question=question)
 
@@ -171,10 +181,13 @@ class FusionModel(nn.Module):
         if length > 1:
             future = torch.ones(length, past + length, dtype=torch.bool, device=ids.device).triu(past + 1)
             bias = bias.masked_fill(future, MASKED)
-        x = self.embedding(ids) + state.question
+        state.num_written += length
+        return self.decode(self.embedding(ids) + state.question, bias, state)
+
+    def decode(self, x: Tensor, bias: Tensor, state: State) -> Tensor:
+        """Hidden states of inputs x [B, T, d] at the places that `bias` [1 or B, H, T, past + T] tells."""
         for layer, text, image, cache in zip(self.decoder, state.text, state.image, state.caches, strict=True):
             x, state.attention = layer(x, bias, text, image, cache)
-        state.num_written += length
         return self.decoder_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,0 +1,230 @@
+"""The decoding engine: every step the scheduler decides, the worker computes, and the results are handed out.
+
+`prepare`, `submit` and `cancel` may be called from other threads than the one that calls `step`.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from mmrag.decoder.answers import decoded, label_targets, labelled
+from mmrag.decoder.footprint import num_bytes
+from mmrag.decoder.inputs import InputBuilder, Prompt
+from mmrag.decoder.plan import Admission, Looks, Plan, Result, Scoring
+from mmrag.decoder.scheduler import Decision, Limits, Scheduler, Sequence
+from mmrag.decoder.stats import Stats
+from mmrag.decoder.writing import Writing
+from mmrag.errors import DeadlineExceeded, InvalidRequest, MmragError, Unavailable
+from mmrag.types import Decoded, DecodeRequest
+
+LABELS_AT_A_TIME = 16
+"""Those of a long list are scored over several steps, so that others go on writing."""
+
+
+class Runs(Protocol):
+    def run(self, plan: Plan) -> Result:
+        """One step; see `worker.Worker`."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One request on its way. `decoded` or `error` is set when it is done.
+
+    Attributes:
+        on_change: called, in the thread that steps, when the job is done or, if it `wants_pieces`, has more text.
+    """
+
+    request: DecodeRequest
+    sequence: Sequence
+    admission: Admission
+    prompts: list[Prompt]
+    writing: Writing
+    on_change: Callable[[], None]
+    wants_pieces: bool = False
+    targets: list[list[int]] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    looks: list[Looks] = field(default_factory=list)
+    decoded: Decoded | None = None
+    error: Exception | None = None
+    submitted_s: float = field(default_factory=time.perf_counter)
+    read_s: float = 0.0
+    first_token_s: float = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        return self.decoded is not None or self.error is not None
+
+    def piece(self) -> str:
+        """What has been written since this was last asked, as far as it is certain."""
+        if self.request.task == "classify":
+            return self.decoded.text if self.decoded is not None else ""
+        return self.writing.piece()
+
+
+class Engine:
+    """Answers many requests at a time over one worker."""
+
+    def __init__(self, worker: Runs, inputs: InputBuilder, limits: Limits = Limits(), max_new_tokens: int = 256):
+        self.worker, self.inputs, self.max_new_tokens = worker, inputs, max_new_tokens
+        self.scheduler = Scheduler(limits)
+        self.stats = Stats()
+        self.work_arrived = threading.Condition()
+        self._jobs: dict[Sequence, Job] = {}
+        self._last_ids: dict[Sequence, int] = {}
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.inputs.tokenizer
+
+    def prepare(
+        self, request: DecodeRequest, on_change: Callable[[], None] = lambda: None, wants_pieces: bool = False
+    ) -> Job:
+        """Tokenize a request, which takes milliseconds; in any thread, one at a time.
+
+        Raises:
+            InvalidRequest: it can never be answered: too long, or labels asked of a model that has none.
+            ConfigurationError: its embeddings are not those the model was trained with.
+        """
+        if not 1 <= request.max_new_tokens <= self.max_new_tokens:
+            raise InvalidRequest(f"max_new_tokens must be from 1 to {self.max_new_tokens}", "max_new_tokens")
+        config, is_choice = self.inputs.config, request.task == "classify"
+        if is_choice and not request.labels and not config.labels:
+            raise InvalidRequest("this model was trained on no labels: name the labels to choose among", "labels")
+        evidence = self.inputs.build_alone(request)
+        [prompts], evidence.prompts = evidence.prompts, []  # the worker has no use for them
+        sampling = request.sampling
+        if sampling.seed is None:
+            sampling = replace(sampling, seed=random.getrandbits(63))
+        admission = Admission(evidence, sampling, bool(request.explain), is_choice and not request.labels)
+        size = num_bytes(config, evidence, request.max_new_tokens)
+        sequence = Sequence(evidence.source_ids.shape[1], size, request.deadline_s)
+        writing = Writing(self.tokenizer, config.end_id, request.max_new_tokens, list(sampling.stop))
+        targets = label_targets(self.tokenizer, config.end_id, request.labels) if is_choice else []
+        return Job(request, sequence, admission, prompts, writing, on_change, wants_pieces, targets)
+
+    def submit(self, job: Job) -> Job:
+        """Queue a job. Raises Overloaded when too many wait, InvalidRequest when there is no room for it ever."""
+        with self.work_arrived:
+            self.scheduler.submit(job.sequence, self.stats.seconds_for(len(self.scheduler.waiting)))
+            self._jobs[job.sequence] = job
+            self.work_arrived.notify()
+        return job
+
+    def check_room(self, num_more: int = 0) -> None:
+        """Raises Overloaded when it would be in vain to prepare a request, with `num_more` on their way."""
+        self.scheduler.check_room(self.stats.seconds_for(len(self.scheduler.waiting)), num_more)
+
+    def wait_for_work(self) -> None:
+        """Sleep until there is something to do."""
+        with self.work_arrived:
+            self.work_arrived.wait_for(lambda: not self.scheduler.is_idle)
+
+    def cancel(self, job: Job) -> None:
+        """Nobody waits for it any more: it leaves at the next step. Harmless when it is done."""
+        with self.work_arrived:
+            if self._jobs.pop(job.sequence, None) is not None:
+                self.stats.num_cancelled += 1
+                self.scheduler.drop(job.sequence)
+                self.work_arrived.notify()
+
+    def step(self) -> bool:
+        """Do one step; whether there is more to do.
+
+        Raises what the worker raised, after every request in flight has been given it as Unavailable.
+        """
+        with self.work_arrived:
+            self._expire()
+            decision = self.scheduler.decide()
+            running = list(self.scheduler.running)
+            plan, scored = self._plan(decision, running)
+        try:
+            result = self.worker.run(plan)
+        except Exception as error:
+            self._fail(error)
+            raise
+        with self.work_arrived:
+            self._hand_out(result, running, scored)
+            self.stats.took_step(len(running), self.scheduler)
+            return not self.scheduler.is_idle
+
+    def _plan(self, decision: Decision, running: list[Sequence]) -> tuple[Plan, Job | None]:
+        start_id = self.inputs.config.start_id
+        jobs = [self._jobs[sequence] for sequence in decision.join]
+        for job in jobs:
+            job.read_s = time.perf_counter()
+        last_ids = [self._last_ids.get(sequence, start_id) for sequence in running]
+        scored = next((job for job in map(self._jobs.get, running) if job is not None and job.targets), None)
+        scoring = None
+        if scored is not None:
+            first = len(scored.scores)
+            targets = scored.targets[first : first + LABELS_AT_A_TIME]
+            scoring = Scoring(running.index(scored.sequence), targets)
+        admissions = [job.admission for job in jobs]
+        return Plan(decision.leave, last_ids, admissions, decision.abandon, decision.prefill_tokens, scoring), scored
+
+    def _hand_out(self, result: Result, running: list[Sequence], scored: Job | None) -> None:
+        if result.have_joined:
+            self.scheduler.joined()
+        if scored is not None:
+            scored.scores += result.scores
+        for row, (sequence, token) in enumerate(zip(running, result.tokens, strict=True)):
+            if job := self._jobs.get(sequence):
+                self._last_ids[sequence] = token
+                if job.request.task == "classify":
+                    self._choose(job, result.label_probabilities.get(row))
+                else:
+                    self._write(job, token, result.looks.get(row))
+
+    def _write(self, job: Job, token: int, looks: Looks | None) -> None:
+        self.stats.num_tokens += 1
+        if not job.writing.tokens and not job.first_token_s:
+            job.first_token_s = time.perf_counter()
+        if job.writing.add(token) and looks is not None:
+            job.looks.append(looks)
+        if job.writing.finish_reason:
+            self._finish(job, decoded(job, self.tokenizer))
+        elif job.wants_pieces:
+            job.on_change()
+
+    def _choose(self, job: Job, trained: list[float] | None) -> None:
+        if trained is not None:
+            self._finish(job, labelled(self.inputs.config.labels, trained))
+        elif job.targets and len(job.scores) == len(job.targets):
+            self._finish(job, labelled(job.request.labels, job.scores, are_logarithms=True))
+
+    def _finish(self, job: Job, answer: Decoded) -> None:
+        self._forget(job)
+        job.first_token_s = job.first_token_s or time.perf_counter()
+        answer.timings_ms = self.stats.finished(job)
+        job.decoded = answer
+        job.on_change()
+
+    def _expire(self) -> None:
+        for sequence in self.scheduler.expired(time.time()):
+            job = self._jobs[sequence]
+            self._forget(job)
+            self.stats.num_expired += 1
+            job.error = DeadlineExceeded("time was over before the answer was written")
+            job.on_change()
+
+    def _forget(self, job: Job) -> None:
+        del self._jobs[job.sequence]
+        self._last_ids.pop(job.sequence, None)
+        self.scheduler.drop(job.sequence)
+
+    def _fail(self, error: Exception) -> None:
+        with self.work_arrived:
+            reason = error if isinstance(error, MmragError) else Unavailable(f"the decoder failed: {error}")
+            jobs, self._jobs, self._last_ids = list(self._jobs.values()), {}, {}
+            self.scheduler.clear()
+            if hasattr(self.worker, "reset"):
+                self.worker.reset()
+            for job in jobs:
+                job.error = reason
+                job.on_change()
+

@@ -1,0 +1,72 @@
+"""Notes, for sequences that are to be explained, where each of their tokens came from; does nothing for others."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmrag.decoder.heads import Copying
+from mmrag.decoder.inputs import Batch
+from mmrag.decoder.model import FusionModel
+from mmrag.decoder.plan import Admission, Looks
+from mmrag.decoder.shelves import ShelvedMemory, Shelves
+
+
+class Onlooker:
+    def __init__(self, model: FusionModel, shelves: Shelves, text: list, image: list):
+        self._model, self._shelves = model, shelves
+        self._text: list[ShelvedMemory] = text
+        self._image: list[ShelvedMemory] = [memory for memory in image if memory is not None]
+        self._watched: list[int] = []
+
+    def watch(self, rows: list[int]) -> None:
+        """Have attention kept in the next step if it is needed."""
+        self._watched = rows
+        for memory in self._text + self._image:
+            memory.is_kept = bool(rows)
+
+    def looks(
+        self, tokens: list[int], scores: Tensor, copyings: list[Copying], sequences: list[Admission]
+    ) -> dict[int, Looks]:
+        """Of each watched row, for the token it has just been given."""
+        if not self._watched:
+            return {}
+        text, image = self._mean(self._text), self._mean(self._image[-1:])
+        found = {}
+        for v, view in enumerate(self._shelves.views):
+            for place, row in enumerate(view.rows.tolist()):
+                if row in self._watched:
+                    evidence, copied = sequences[row].evidence, None
+                    num_source = evidence.source_ids.shape[1]
+                    if copyings:
+                        copied = copied_part(copyings[v], view.source.ids, place, tokens[row], scores[row])[:num_source]
+                    # Where text and image memory are joined, the image's comes after the text's.
+                    over_image = image[v][place] if image else text[v][place, num_source:]
+                    found[row] = Looks(copied, numpy_of(text[v][place, :num_source]), regions(over_image, evidence))
+        return found
+
+    def _mean(self, memories: list[ShelvedMemory]) -> list[Tensor]:
+        """Attention [n, S] in each view, mean over heads and the layers of `memories`."""
+        if not memories:
+            return []
+        by_view = zip(*(memory.kept for memory in memories), strict=True)
+        return [self._model.mean_over_heads(torch.stack(layers).mean(0))[:, 0] for layers in by_view]
+
+
+def copied_part(copying: Copying, source_ids: Tensor, place: int, token: int, scores: Tensor) -> np.ndarray:
+    """[S]: the part of the token's probability that each source token gave."""
+    attention, share = copying.attention[place, 0], copying.share[place, 0]
+    return numpy_of(attention * (source_ids[place] == token) * share / scores[token].clamp(min=1e-9))
+
+
+def regions(over_image: Tensor, evidence: Batch) -> np.ndarray | None:
+    """[G]: the shares of the query image's regions, which sum to 1, from attention over the image memory."""
+    num_regions = int(evidence.grid_mask.sum())
+    if not num_regions:
+        return None
+    first = evidence.text_embeddings.shape[1] + evidence.image_embeddings.shape[1]
+    over_grid = over_image[first : first + num_regions]
+    return numpy_of(over_grid / over_grid.sum().clamp(min=1e-9))
+
+
+def numpy_of(tensor: Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()

@@ -1,0 +1,124 @@
+"""What running sequences have written: a row each, always the first ones, in tables whose places do not move."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmrag.decoder.layers import MASKED
+from mmrag.decoder.model import FusionModel
+from mmrag.decoder.shelves import rounded_up
+
+MIN_ROWS = 4
+"""So many are computed at least: matrix products of fewer rows take another way and round differently."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One token for each of the first P rows: `rows` [P], the `positions` [P] they write at, and T, the keys seen."""
+
+    rows: Tensor
+    positions: Tensor
+    num_keys: int
+
+
+class RowCache:
+    """A `LayerCache` whose tables [max_rows, H, max_tokens, D] stay where they are."""
+
+    def __init__(self, rows: "Rows", num_heads: int, d_kv: int, like: Tensor):
+        self._rows = rows
+        shape = rows.max_rows, num_heads, rows.max_tokens, d_kv
+        self._keys, self._values = like.new_zeros(shape), like.new_zeros(shape)
+        self._tail = like.new_zeros(rows.max_rows, rows.num_past, rows.d_model)
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values [P, H, 1, D] of the new tokens; all of them [P, H, T, D]."""
+        step, num = self._rows.step, len(keys)
+        self._keys[step.rows, :, step.positions] = keys[:, :, 0]
+        self._values[step.rows, :, step.positions] = values[:, :, 0]
+        return self._keys[:num, :, : step.num_keys], self._values[:num, :, : step.num_keys]
+
+    def preceded(self, inputs: Tensor, num_past: int) -> Tensor:
+        """See `LayerCache.preceded`."""
+        tail = self._tail[: len(inputs)]
+        padded = torch.cat([tail, inputs], 1)
+        tail.copy_(padded[:, 1:])
+        return padded
+
+    def clear(self, row: int) -> None:
+        self._tail[row] = 0
+
+    def move(self, row: int, new_row: int, length: int) -> None:
+        for table in (self._keys, self._values):
+            table[new_row, :, :length] = table[row, :, :length]
+        self._tail[new_row] = self._tail[row]
+
+
+class Rows:
+    """The rows of all layers. Growing, leaving and moving mirror `scheduler.Scheduler`'s list of running sequences."""
+
+    def __init__(self, model: FusionModel, max_rows: int, max_tokens: int):
+        config = model.config
+        self.max_rows, self.max_tokens = max(max_rows, MIN_ROWS), rounded_up(max_tokens)
+        self.num_past, self.d_model = max(config.convolution_width - 1, 0), config.d_model
+        self.lengths: list[int] = []
+        self.history: list[list[int]] = []
+        self.step: Step | None = None
+        self._num_remembered = max(config.copy_context, 1)
+        like = model.embedding.weight
+        self.question = like.new_zeros(self.max_rows, 1, config.d_model)
+        self.caches = [RowCache(self, layer.attention.num_heads, config.d_kv, like) for layer in model.decoder]
+        # Bias by distance [H, max_tokens]: what a token sees of the one `distance` before it.
+        self._bias = model.decoder_bias(self.max_tokens, 1)[0, :, :, 0].contiguous()
+        self._places = torch.arange(self.max_tokens, device=like.device)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def add(self, question: Tensor | float) -> int:
+        """The new row."""
+        row = len(self.lengths)
+        self.lengths.append(0)
+        self.history.append([])
+        self.question[row] = question[0] if isinstance(question, Tensor) else question
+        for cache in self.caches:
+            cache.clear(row)
+        return row
+
+    def remove(self, row: int) -> int | None:
+        """Returns which row, the last, moved into the gap; None where there is no gap."""
+        last = len(self.lengths) - 1
+        length, history = self.lengths.pop(), self.history.pop()
+        if row == last:
+            return None
+        self.lengths[row], self.history[row] = length, history
+        self.question[row] = self.question[last]
+        for cache in self.caches:
+            cache.move(last, row, length)
+        return last
+
+    def begin_step(self, last_ids: list[int]) -> Tensor:
+        """Note the tokens last written; the bias [P, H, 1, T] of the step for the first P rows, at least `MIN_ROWS`."""
+        for history, token in zip(self.history, last_ids, strict=True):
+            history.append(token)
+            del history[: -self._num_remembered]
+        num = max(len(self.lengths), MIN_ROWS)
+        # A row that only waits for its labels to be scored may come to the end of its table, and stays there.
+        lengths = [min(length, self.max_tokens - 1) for length in self.lengths]
+        positions = torch.tensor(lengths + [0] * (num - len(lengths)), device=self._places.device)
+        num_keys = rounded_up(max(lengths) + 1)
+        self.step = Step(self._places_of_rows(num), positions, num_keys)
+        distances = positions[:, None] - self._places[:num_keys]
+        bias = self._bias[:, distances.clamp(min=0)].masked_fill(distances < 0, MASKED)
+        return bias.transpose(0, 1)[:, :, None]
+
+    def end_step(self) -> None:
+        self.lengths = [length + 1 for length in self.lengths]
+
+    def last_written(self, num: int) -> Tensor:
+        """[R, 1, num]: the tokens of each row, last first; -2 before the beginning."""
+        recent = [[*history[: -num - 1 : -1], *[-2] * (num - len(history))] for history in self.history]
+        return torch.tensor(recent, device=self._places.device)[:, None]
+
+    def _places_of_rows(self, num: int) -> Tensor:
+        return torch.arange(num, device=self._places.device)

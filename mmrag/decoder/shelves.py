@@ -1,0 +1,211 @@
+"""What running sequences read: keys and values of their evidence, on shelves of like lengths.
+
+Every sequence's evidence has its own length. Padding all to the longest would have the processor read mostly padding;
+one at a time would be mostly calls. So sequences whose sources are of like length share a shelf, as many as a few
+megabytes hold: small models are computed in few large pieces, large ones without padding.
+
+Shapes: n places on a shelf, S source tokens, M vectors of image memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmrag.decoder.heads import Source
+from mmrag.decoder.layers import MASKED, CrossMemory, LayerCache
+from mmrag.decoder.model import State
+
+STEP = 16
+"""Attention sees a multiple of this many source tokens. Masked zeros at the end of such a length change no bit of the
+result, so an answer is the same whatever shares the shelf."""
+
+MAX_SHELF_BYTES = 4 * 2**20
+MAX_PLACES = 16
+
+
+def rounded_up(length: int, step: int = STEP) -> int:
+    return -(-length // step) * step
+
+
+@dataclass(slots=True)
+class View:
+    """What there is on a shelf now; `rows` [n]: the engine's row of each place."""
+
+    rows: Tensor
+    text: list[CrossMemory]
+    image: list[CrossMemory | None]
+    source: Source
+
+
+class Shelf:
+    """Places for sequences of at most so many source tokens."""
+
+    def __init__(self, state: State, num_places: int, text_capacity: int, image_capacity: int):
+        self.num_places = num_places
+        self.rows: list[int] = []
+        self.lengths: list[int] = []
+        self._text = [_empty(memory, num_places, text_capacity) for memory in state.text]
+        self._image = [_empty(memory, num_places, image_capacity) for memory in state.image]
+        source, places = state.source, (num_places, text_capacity)
+        self._source = Source(
+            source.ids.new_zeros(places),
+            source.copyable.new_zeros(places),
+            source.keys.new_zeros(*places, source.keys.shape[-1]),
+            source.states.new_zeros(*places, source.states.shape[-1]),
+        )
+
+    def put(self, row: int, state: State) -> None:
+        place = len(self.rows)
+        for ours, theirs in self._memories(state):
+            _fill(ours.keys[place], theirs.keys[0], 1)
+            _fill(ours.values[place], theirs.values[0], 1)
+            ours.bias[place] = MASKED
+            _fill(ours.bias[place], theirs.bias[0], 2)
+            if ours.weights is not None:
+                ours.weights[place] = 0
+                _fill(ours.weights[place], theirs.weights[0], 2)
+        self._source.copyable[place] = False
+        for ours, theirs in zip(self._source.tensors(), state.source.tensors(), strict=True):
+            _fill(ours[place], theirs[0], 0)
+        self.rows.append(row)
+        self.lengths.append(state.text[0].keys.shape[2])
+
+    def remove(self, row: int) -> None:
+        """The last place moves into the gap."""
+        place, last = self.rows.index(row), len(self.rows) - 1
+        if place != last:
+            for tensor in self._tensors():
+                tensor[place] = tensor[last]
+            self.rows[place], self.lengths[place] = self.rows[last], self.lengths[last]
+        self.rows.pop()
+        self.lengths.pop()
+
+    def view(self) -> View:
+        here, length = slice(0, len(self.rows)), rounded_up(max(self.lengths))
+        source = Source(*(tensor[here, :length] for tensor in self._source.tensors()))
+        return View(
+            torch.tensor(self.rows, device=source.ids.device),
+            [_part(memory, here, length) for memory in self._text],
+            [_part(memory, here, None) for memory in self._image],
+            source,
+        )
+
+    def state_of(self, row: int, question: Tensor | float) -> State:
+        """A fresh state [1] that reads what `row` reads."""
+        place = self.rows.index(row)
+        here, length = slice(place, place + 1), rounded_up(self.lengths[place])
+        text = [_part(memory, here, length) for memory in self._text]
+        image = [_part(memory, here, None) for memory in self._image]
+        source = Source(*(tensor[here, :length] for tensor in self._source.tensors()))
+        return State(text, image, [LayerCache() for _ in text], source, question=question)
+
+    def _memories(self, state: State) -> Iterator[tuple[CrossMemory, CrossMemory]]:
+        for ours, theirs in zip(self._text + self._image, state.text + state.image, strict=True):
+            if ours is not None:
+                yield ours, theirs
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for memory in self._text + self._image:
+            if memory is not None:
+                yield from (memory.keys, memory.values, memory.bias)
+                if memory.weights is not None:
+                    yield memory.weights
+        yield from self._source.tensors()
+
+
+@dataclass
+class Shelves:
+    """All shelves of a worker."""
+
+    views: list[View] = field(default_factory=list)
+    _shelves: dict[tuple[int, int], list[Shelf]] = field(default_factory=dict)
+    _of_row: dict[int, Shelf] = field(default_factory=dict)
+
+    def put(self, row: int, state: State) -> None:
+        """Take over what a state [1] reads."""
+        capacity, num_places = shelf_size(state)
+        image = state.image[0]
+        image_capacity = rounded_up(image.keys.shape[2]) if image is not None else 0
+        alike = self._shelves.setdefault((capacity, image_capacity), [])
+        shelf = next((shelf for shelf in alike if len(shelf.rows) < shelf.num_places), None)
+        if shelf is None:
+            shelf = Shelf(state, num_places, capacity, image_capacity)
+            alike.append(shelf)
+        shelf.put(row, state)
+        self._of_row[row] = shelf
+
+    def remove(self, row: int) -> None:
+        shelf = self._of_row.pop(row)
+        shelf.remove(row)
+        if not shelf.rows:
+            for key, alike in list(self._shelves.items()):
+                self._shelves[key] = [other for other in alike if other is not shelf]
+                if not self._shelves[key]:
+                    del self._shelves[key]
+
+    def rename(self, row: int, new_row: int) -> None:
+        shelf = self._of_row[new_row] = self._of_row.pop(row)
+        shelf.rows[shelf.rows.index(row)] = new_row
+
+    def refresh(self) -> None:
+        """Look at the shelves anew after sequences came or went."""
+        self.views = [shelf.view() for alike in self._shelves.values() for shelf in alike]
+
+    def state_of(self, row: int, question: Tensor | float) -> State:
+        return self._of_row[row].state_of(row, question)
+
+
+class ShelvedMemory:
+    """One layer's text or image memory of all rows: a `CrossMemory` in pieces."""
+
+    def __init__(self, shelves: Shelves, kind: str, layer: int):
+        self._shelves, self._kind, self._layer = shelves, kind, layer
+        self.is_kept = False
+        self.kept: list[Tensor] = []
+
+    def attend(self, queries: Tensor, scale: float) -> tuple[Tensor, None]:
+        """Mixed values [R, H, 1, D]. While `is_kept`, the attention [n, H, 1, S] of each view stays in `kept`."""
+        mixed, self.kept = torch.zeros_like(queries), []
+        for view in self._shelves.views:
+            memory = getattr(view, self._kind)[self._layer]
+            part, attention = memory.attend(queries.index_select(0, view.rows), scale)
+            mixed.index_copy_(0, view.rows, part)
+            if self.is_kept:
+                self.kept.append(attention)
+        return mixed, None
+
+
+def shelf_size(state: State) -> tuple[int, int]:
+    """Source tokens that a place for this state has, and how many places a shelf of them has."""
+    keys = state.text[0].keys
+    length = rounded_up(keys.shape[2])
+    num_places = min(MAX_SHELF_BYTES // max(1, keys[0, :, 0].numel() * keys.element_size() * length), MAX_PLACES)
+    if num_places < 2:
+        return length, 1
+    # A quarter of an octave apart.
+    return rounded_up(length, max(STEP, 2 ** (length.bit_length() - 3))), int(num_places)
+
+
+def _empty(memory: CrossMemory | None, num_places: int, capacity: int) -> CrossMemory | None:
+    if memory is None:
+        return None
+    _, num_heads, _, d_kv = memory.keys.shape
+    bias = memory.bias.new_full((num_places, 1, 1, capacity), MASKED)
+    weights = None if memory.weights is None else bias.new_zeros(bias.shape)
+    keys, values = (memory.keys.new_zeros(num_places, num_heads, capacity, d_kv) for _ in range(2))
+    return CrossMemory(keys, values, bias, weights)
+
+
+def _part(memory: CrossMemory | None, here: slice, length: int | None) -> CrossMemory | None:
+    if memory is None:
+        return None
+    weights = None if memory.weights is None else memory.weights[here, ..., :length]
+    return CrossMemory(
+        memory.keys[here, :, :length], memory.values[here, :, :length], memory.bias[here, ..., :length], weights
+    )
+
+
+def _fill(target: Tensor, source: Tensor, axis: int) -> None:
+    target.narrow(axis, 0, source.shape[axis]).copy_(source)
