@@ -18,8 +18,13 @@ class Group:
     """The ranks of one model as one of them sees it. Every method is a collective: all ranks must call it in turn."""
 
     def __init__(self, rank: int, size: int, store: dist.Store, device: str = "cpu"):
-        """Returns when all `size` ranks are there. A process can be in one group at a time."""
+        """Returns when all `size` ranks are there. A process can be in one group at a time.
+
+        Raises torch.distributed.DistStoreError when they do not all come within `JOIN_TIMEOUT_S`.
+        """
         self.rank, self.size = rank, size
+        store.set(f"rank {rank}", "is here")
+        store.wait([f"rank {other}" for other in range(size)], timedelta(seconds=JOIN_TIMEOUT_S))
         backend = "gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl"
         timeout = timedelta(seconds=IDLE_TIMEOUT_S)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
