@@ -11,7 +11,7 @@ import pickle
 import random
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -102,17 +102,31 @@ def note_retrieved(cache_path: Path, num: int, seed: int = 0) -> list[Noted]:
     for as long as the encoders, the wordings and the knowledge base stay what they are."""
     cache_path = cache_path.with_stem(f"{cache_path.stem}-{num}-{seed}-{_version()}")
     if cache_path.is_file():
-        return pickle.loads(cache_path.read_bytes())
+        return [_from_plain(*one) for one in pickle.loads(cache_path.read_bytes())]
     noted = asyncio.run(_note(num, random.Random(seed)))
     cache_path.parent.mkdir(parents=True, exist_ok=True)
-    cache_path.write_bytes(pickle.dumps(noted))
+    cache_path.write_bytes(pickle.dumps([_plain(one) for one in noted]))
     return noted
+
+
+def _plain(noted: Noted) -> tuple[dict, dict, list[dict]]:
+    """Plain values, which can still be read when the classes have got another field."""
+    head, request, *passages = (
+        {field.name: getattr(one, field.name) for field in fields(one)}
+        for one in (noted, noted.request, *noted.request.passages)
+    )
+    return head | {"request": None}, request | {"passages": []}, passages
+
+
+def _from_plain(head: dict, request: dict, passages: list[dict]) -> Noted:
+    found = [Passage(**passage) for passage in passages]
+    return Noted(**head | {"request": DecodeRequest(**request | {"passages": found})})
 
 
 def _version() -> str:
     made_of = embedding_fingerprint(read_config(ATLAS.parent / "serve_config.yaml")).encode()
     files = b"".join((ATLAS / name).read_bytes() for name in ("schema.json", "knowledge.jsonl"))
-    return hashlib.sha256(made_of + files).hexdigest()[:12]
+    return hashlib.sha256(made_of + files + b"plain").hexdigest()[:12]
 
 
 async def _note(num: int, rng: random.Random) -> list[Noted]:

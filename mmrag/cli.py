@@ -130,8 +130,11 @@ def _query(options: argparse.Namespace, verb: str, **more: Any) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from mmrag.evaluation import as_markdown
+    from mmrag.evaluation import as_columns, as_markdown
 
+    if options.variants:
+        print(as_columns(_of_folder(options.folder, "evaluate_variants")(options.variants, quick=options.quick)))
+        return 0
     rows = _of_folder(options.folder, "evaluate")(quick=options.quick)
     print(as_markdown(rows))
     missed = [row.name for row in rows if not row.is_met]

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -72,6 +72,14 @@ class Row:
         if self.at_least is not None:
             return f"≥ {100 * self.at_least:g} %"
         return f"≤ {100 * self.at_most:g} %" if self.at_most is not None else ""
+
+
+def as_columns(rows: Mapping[str, Sequence[Row]]) -> str:
+    """Several things measured alike as a Markdown table: a line for each, a column for each kind of row."""
+    first = next(iter(rows.values()))
+    lines = [f"| | {' | '.join(f'{row.name} ({row.count:,})' for row in first)} |", "|---" * (len(first) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{100 * row.value:.1f} %' for row in of)} |" for name, of in rows.items()]
+    return "\n".join(lines)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

@@ -1,6 +1,15 @@
 import pytest
 
-from mmrag.evaluation import Row, as_markdown, exact_match, ndcg_at_k, recall_at_k, reciprocal_rank, token_f1
+from mmrag.evaluation import (
+    Row,
+    as_columns,
+    as_markdown,
+    exact_match,
+    ndcg_at_k,
+    recall_at_k,
+    reciprocal_rank,
+    token_f1,
+)
 
 
 def test_measures_of_a_ranking_by_hand():
@@ -33,3 +42,14 @@ def test_a_row_knows_whether_its_must_is_met():
     assert not Row("a", 0.2, 10, at_most=0.1).is_met
     assert not Row("nothing was measured", 1.0, 0, at_least=0.5).is_met
     assert "| a | 94.9 % | 10 | ≥ 95 % | ✗ missed |" in as_markdown([Row("a", 0.949, 10, at_least=0.95)])
+
+
+def test_things_measured_alike_stand_side_by_side():
+    dot = [Row("named", 0.5, 20), Row("shown", 0.25, 8)]
+    rows = {"dot": dot, "scaled": [Row("named", 1.0, 20), Row("shown", 0, 8)]}
+    assert as_columns(rows).splitlines() == [
+        "| | named (20) | shown (8) |",
+        "|---|---|---|",
+        "| dot | 50.0 % | 25.0 % |",
+        "| scaled | 100.0 % | 0.0 % |",
+    ]

@@ -31,6 +31,7 @@ class DecoderTrainingConfig:
         max_batch_tokens, max_batch: a batch ends at whichever comes first; tokens of all passages, estimated.
         alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
         bf16: matrix products in bfloat16 (about four times faster on a processor with AVX-512 BF16).
+        validate_every: steps between validations, and one at the end; 0 for none.
         max_minutes: where given, the schedule follows the clock, and `num_steps` is only an upper bound.
         frozen_base: train only what fusion adds to a T5; the T5 stays as it is, number for number.
     """
@@ -155,7 +156,7 @@ def after_step(trainer: Trainer, losses: dict[str, float], validation: list[Exam
     config, last = trainer.config, trainer.progress >= 1.0
     if trainer.num_steps % 10 == 0:
         trainer.log({name: round(value, 5) for name, value in losses.items()})
-    if validation and (trainer.num_steps % config.validate_every == 0 or last):
+    if validation and config.validate_every and (trainer.num_steps % config.validate_every == 0 or last):
         trainer.log({"exact_match": exact_match(trainer.decoder, validation)})
     if trainer.num_steps % config.save_every == 0:
         trainer.save()
