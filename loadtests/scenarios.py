@@ -106,14 +106,18 @@ def _scenario(name: str, section: dict[str, Any]) -> Scenario:
 
 
 def _check(scenario: Scenario) -> None:
+    unknown = ", ".join(sorted(set(scenario.mix) - set(KINDS)))
+    has_no_peak = scenario.peak is None and (scenario.saturations is None or scenario.loop == "closed")
     problems = {
-        f"unknown kinds of requests: {', '.join(set(scenario.mix) - set(KINDS))}": set(scenario.mix) - set(KINDS),
+        f"unknown kinds of requests: {unknown}": bool(unknown),
         f"no such shape: {scenario.shape}": scenario.shape not in SHAPES,
         f"no such loop: {scenario.loop}": scenario.loop not in LOOPS,
-        "p95_ms demands something of requests that are not in the mix": set(scenario.must.p95_ms) - set(scenario.mix),
-        "it needs `peak`, or `saturations` in an open loop": scenario.peak is None
-        and (scenario.saturations is None or scenario.loop == "closed"),
-        "`peak` and `duration_s` must be above 0": (scenario.peak or 1) <= 0 or scenario.duration_s <= 0,
+        "p95_ms demands something of requests that are not in the mix": bool(
+            set(scenario.must.p95_ms) - set(scenario.mix)
+        ),
+        "it needs `peak`, or `saturations` in an open loop": has_no_peak,
+        "`peak` and `duration_s` must be above 0": scenario.peak == 0
+        or min(scenario.peak or 1, scenario.duration_s) <= 0,
     }
     for problem, is_one in problems.items():
         if is_one:

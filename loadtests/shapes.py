@@ -7,6 +7,8 @@ NUM_STEPS = 6
 SPIKE_BASE = 0.2
 SPIKE_FROM, SPIKE_TO = 0.4, 0.6
 TICK_S = 0.01
+ROUNDING = 1e-6
+"""Sums of many small numbers fall a little short."""
 
 Shape = Callable[[float], float]
 
@@ -44,5 +46,5 @@ def arrivals(shape: Shape, peak: float, duration_s: float) -> Iterator[float]:
         start_s = tick * TICK_S
         width_s = min(TICK_S, duration_s - start_s)
         before, expected = expected, expected + peak * shape(start_s / duration_s) * width_s
-        for number in range(math.floor(before) + 1, math.floor(expected) + 1):
+        for number in range(math.floor(before + ROUNDING) + 1, math.floor(expected + ROUNDING) + 1):
             yield start_s + width_s * (number - before) / (expected - before)
