@@ -4,7 +4,7 @@ from typing import Any
 
 from ray.serve import Application, Deployment
 
-from deployments.fusion_decoder import FusionDecoder
+from deployments.fusion_decoder import FusionDecoder, with_places
 from deployments.image_encoder import ImageEncoder
 from deployments.ingress import Ingress
 from deployments.retriever import Retriever
@@ -25,6 +25,8 @@ def build_with(args: AppConfig, options: dict[str, dict[str, Any]]) -> Applicati
     known = {deployment.name for deployment in DEPLOYMENTS}
     if unknown := sorted(set(options) - known):
         raise ConfigurationError(f"no such deployment: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+
+    options = options | {FusionDecoder.name: with_places(options.get(FusionDecoder.name, {}), args.decoder)}
 
     def configured(deployment: Deployment) -> Deployment:
         return deployment.options(**options.get(deployment.name, {}))
