@@ -1,13 +1,14 @@
 """Line and area charts as inline SVG: no script, no font and no file from elsewhere; colours come from the page."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import pairwise
 from typing import Literal
 
 WIDTH, WIDE, HEIGHT = 620, 1240, 270
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 42
+STEPS_APART = 2.5
 LOG_ABOVE = 40
 """Values are shown on a logarithmic axis where the largest is this many times the smallest."""
 
@@ -63,7 +64,8 @@ def chart(series: list[Series], x_label: str, y_label: str, may_be_log: bool = F
     x_axis = Axis(min(0.0, *xs), max(xs), LEFT, width - RIGHT)
     y_axis = _y_axis(ys, may_be_log)
     parts = [_grid(x_axis, y_axis, x_label, y_label)]
-    parts += [_draw(one, x_axis, y_axis) for one in series]
+    for i, one in enumerate(series):
+        parts.append(_draw(one, x_axis, _shifted(y_axis, i) if one.style == "steps" else y_axis))
     parts += _hover(series, xs, x_axis, x_label)
     label = f"{y_label} over {x_label}: {', '.join(one.name for one in series)}"
     return f'<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
@@ -134,6 +136,11 @@ def _draw(one: Series, x_axis: Axis, y_axis: Axis) -> str:
     is_sparse = len(one.points) <= 12 and one.style == "line"
     dots = [point for run in (runs if is_sparse else alone) for point in run]
     return "".join([*parts, *(f'<circle {colour} cx="{x}" cy="{y}" r="3"/>' for x, y in dots)])
+
+
+def _shifted(axis: Axis, num: int) -> Axis:
+    """The same a little higher: whole numbers are often equal, and lines would cover each other."""
+    return replace(axis, start=axis.start - STEPS_APART * num, end=axis.end - STEPS_APART * num)
 
 
 def _runs(points: list[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:

@@ -80,7 +80,7 @@ def overload(loads: list[dict[str, Any]]) -> dict[str, float | None]:
 
 FORMATS: dict[str, Callable[[float], str]] = {
     "ms": lambda value: f"{value:,.0f} ms",
-    "%": lambda value: f"{100 * value:.4g} %",
+    "%": lambda value: f"{round(100 * value, 2):g} %",
     "/s": lambda value: f"{value:,.1f} /s",
     "×": lambda value: f"{value:.2f} ×",
 }

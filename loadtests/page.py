@@ -42,7 +42,7 @@ def _head(recorded: Recorded, scenario: Scenario, judged: list[Verdict]) -> str:
         badge = f'<b class="badge">{"all objectives met" if judged else "nothing demanded"}</b>'
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(recorded.started_s))
     machine = recorded.run["machine"]
-    where = f"{machine['cores']} × {machine['processor']}, {', '.join(machine['gpus']) or 'no GPU'}"
+    where = f"{machine['cores']} cores, {machine['processor']}, {', '.join(machine['gpus']) or 'no GPU'}"
     commit = f"commit {machine['commit']}{' with changes' if machine['is_modified'] else ''}"
     return (
         f"<header><p class=kicker>mmrag under load</p><h1>{escape(scenario.name)} {badge}</h1>"
@@ -67,7 +67,7 @@ def _tiles(total: dict[str, Any]) -> str:
     ]
     if total["first_p50"] is not None:
         tiles.append((_ms(total["first_p95"]), "p95 to the first token"))
-    tiles += [(f"{100 * total[f'{name}_share']:.3g} %", name) for name in ("refused", "failed")]
+    tiles += [(f"{round(100 * total[f'{name}_share'], 2):g} %", name) for name in ("refused", "failed")]
     if total["degraded"]:
         tiles.append((f"{total['degraded']:,}", "answers without some component"))
     items = "".join(f"<li><b>{value}</b><span>{name}</span></li>" for value, name in tiles)
@@ -106,7 +106,9 @@ def _kinds(kinds: dict[str, dict[str, Any]]) -> str:
 def _problems(problems: dict[str, int]) -> str:
     if not problems:
         return ""
-    rows = "".join(f"<tr><td class=n>{num:,}<td><code>{escape(text)}</code></tr>" for text, num in problems.items())
+    rows = "".join(
+        f"<tr><td class='n count'>{num:,}<td><code>{escape(text)}</code></tr>" for text, num in problems.items()
+    )
     return f"<section><h2>What went wrong, most often</h2><table>{rows}</table></section>"
 
 

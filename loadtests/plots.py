@@ -103,7 +103,7 @@ def replicas(looks: list[dict]) -> Plot | None:
     """Replicas of each deployment."""
     if not (series := _of_components(looks, "replicas", "", "steps")):
         return None
-    return _plot("Replicas", series, (TIME, "replicas"), "What autoscaling made of the load.")
+    return _plot("Replicas", series, (TIME, "replicas"), "What autoscaling made of the load.", is_wide=True)
 
 
 def cores(looks: list[dict]) -> Plot | None:

@@ -5,7 +5,7 @@ from html import escape
 from loadtests.charts import number
 
 WIDTH, LEFT, RIGHT = 620, 84, 74
-ROW, LANE, GAP = 46, 15, 2
+HEIGHT, ROW, LANE, GAP = 236, 46, 15, 2
 COLOURS = {"text_encoder": "c4", "image_encoder": "c5", "retriever": "c2", "decode": "c1", "outside": "c8"}
 SIDE_BY_SIDE = "_encoder"
 
@@ -14,12 +14,14 @@ def timeline(stages: dict[str, dict[str, float]]) -> str:
     """`stages`: kind -> stage -> mean ms, with "total" as the service and "latency" as the caller counts."""
     longest_ms = max(row["latency"] for row in stages.values()) or 1.0
     scale = (WIDTH - LEFT - RIGHT) / longest_ms
-    rows = [_row(kind, row, ROW * i, scale) for i, (kind, row) in enumerate(stages.items())]
+    height = max(ROW, HEIGHT // max(len(stages), 3))
+    above = (height - 2 * LANE - GAP) // 2
+    rows = [_row(kind, row, height * i + above, scale) for i, (kind, row) in enumerate(stages.items())]
     names = list(dict.fromkeys(name for row in stages.values() for name, _, _, _ in _bars(row)))
     marks = (f'<i class="area" style="--c:var(--{_colour(name)})"></i>{_readable(name)}' for name in names)
     key = f'<ul class="legend"><li>{"</li><li>".join(marks)}</li></ul>'
     label = "mean time of each stage by kind of request"
-    return f'{key}<svg viewBox="0 0 {WIDTH} {ROW * len(rows)}" role="img" aria-label="{label}">{"".join(rows)}</svg>'
+    return f'{key}<svg viewBox="0 0 {WIDTH} {height * len(rows)}" role="img" aria-label="{label}">{"".join(rows)}</svg>'
 
 
 def _bars(row: dict[str, float]) -> list[tuple[str, float, float, int]]:
@@ -37,11 +39,10 @@ def _bars(row: dict[str, float]) -> list[tuple[str, float, float, int]]:
 def _row(kind: str, row: dict[str, float], top: int, scale: float) -> str:
     parts = [f'<text x="{LEFT - 10}" y="{top + 20}" text-anchor="end" class="kind">{escape(kind)}</text>']
     bars = _bars(row)
-    height = {lane: LANE if any(bar[3] for bar in bars) else 2 * LANE + GAP for lane in (0, 1)}
+    has_two_lanes = any(lane for *_, lane in bars)
     for name, start_ms, length_ms, lane in bars:
-        # The lane below belongs to a second encoder: what follows both is as high as both.
-        is_alone = not name.endswith(SIDE_BY_SIDE)
-        tall = 2 * LANE + GAP if is_alone else height[lane]
+        is_half = has_two_lanes and name.endswith(SIDE_BY_SIDE)
+        tall = LANE if is_half else 2 * LANE + GAP
         x, width = LEFT + scale * start_ms, max(scale * length_ms, 0.5)
         title = f"<title>{escape(kind)}, {_readable(name)}: {length_ms:,.1f} ms</title>"
         box = f'x="{x:.1f}" y="{top + lane * (LANE + GAP)}" width="{width:.1f}" height="{tall}" rx="2"'
