@@ -29,6 +29,8 @@ def environment(run_directory: str) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         # On a busy machine its own helpers may take longer than the 30 s after which the raylet would give up.
         "RAY_agent_register_timeout_ms": "300000",
+        # Likewise a proxy, which would be killed after 5 s, and the start would fail with it.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
         # Requests end within their deadline; what else waits for a client is a client that has gone.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         # With one node nobody has to be told to go elsewhere before a replica stops.

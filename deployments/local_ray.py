@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deployments import processes
+from deployments.fast_path import free_port
 
 LOGICAL_CPUS = 8
 """Ray places deployments by the cores they claim. On one machine all of them belong here, however few cores it has."""
@@ -26,6 +27,7 @@ def start_ray(run_directory: str, say=print) -> None:
     """
     import ray
 
+    metrics_port = free_port()
     for tries_left in reversed(range(MAX_TRIES)):
         try:
             with _without_unused_processes():
@@ -36,7 +38,9 @@ def start_ray(run_directory: str, say=print) -> None:
                     num_cpus=LOGICAL_CPUS,
                     _temp_dir=run_directory,
                     _node_ip_address="127.0.0.1",
+                    _metrics_export_port=metrics_port,
                 )
+            say(f"metrics for Prometheus at http://127.0.0.1:{metrics_port}/metrics")
             return
         except Exception as error:
             if tries_left == 0 or "timed out" not in str(error):

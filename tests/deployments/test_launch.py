@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -188,6 +189,24 @@ def test_a_dead_component_costs_what_it_would_have_added_and_comes_back(service,
     until(lambda: all(state == "ok" for state in client.ready().values()))
     until(lambda: not client.answer("Zubrovia?", image=png((8, 88, 188)))["degraded"])
     assert replicas_of(service, "ImageEncoder") != [pid]
+
+
+def test_an_operator_reads_what_happened_where_it_says(service, client):
+    client.answer("What is the capital of Zubrovia?")
+    [address] = re.findall(r"http://\S+/metrics", service.output)
+    wanted = [
+        'ray_mmrag_requests_total{.*route="/v1/answer",status="200"',
+        'ray_mmrag_stage_seconds_bucket{.*stage="decode"',
+        'ray_mmrag_cache_total{.*event="misses"',
+        'ray_mmrag_queue_length{.*component="decoder"',
+        "ray_mmrag_open_requests{",
+    ]
+
+    def are_exported() -> bool:  # Ray exports every 10 s
+        exported = httpx.get(address, timeout=30).text
+        return all(re.search(pattern, exported) for pattern in wanted)
+
+    until(are_exported)
 
 
 def test_only_the_configured_address_is_listened_at_by_the_proxy(service):
