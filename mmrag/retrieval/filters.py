@@ -14,7 +14,11 @@ def comparable(value: MetadataValue) -> list[str]:
 
 
 def check_filters(filters: Filters) -> None:
-    """Raise InvalidRequest unless every filter has a usable field name and value."""
+    """Raise InvalidRequest unless every filter has a usable field name and value.
+
+    `mmrag.validation` has checked what comes over the pipeline; this is for safety, for whoever asks a store directly:
+    a filter that silently matches everything would show what it was to keep out.
+    """
     for name, value in filters.items():
         if not isinstance(name, str) or not name.strip() or len(name) > MAX_FIELD_CHARS:
             raise InvalidRequest(

@@ -10,6 +10,7 @@ from typing import Any
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError, NotFound, Unavailable
 from mmrag.retrieval.blobs import Blobs, FileBlobs
+from mmrag.retrieval.elasticsearch.branches import sendable
 from mmrag.retrieval.elasticsearch.connection import Connection
 from mmrag.retrieval.elasticsearch.records import Head, dimensions_of, document_of, record_id
 from mmrag.retrieval.elasticsearch.scope import scope
@@ -106,7 +107,7 @@ class ElasticsearchStore:
 
     async def image(self, tenant: str, image_id: str) -> StoredImage:
         # Whether the tenant has such a picture is for the index to say.
-        found = await self._search(tenant, [{"term": {"image_ids": image_id}}], ["stored.document.pictures"])
+        found = await self._search(tenant, [{"term": {"image_ids": sendable(image_id)}}], ["stored.document.pictures"])
         content = await asyncio.to_thread(self._blobs.get, tenant, image_id) if found else None
         if content is None:
             raise NotFound(f"there is no image {image_id!r}")

@@ -79,8 +79,13 @@ def trouble(response: dict[str, Any]) -> str | None:
     return "it took too long" if response.get("timed_out") else None
 
 
+def sendable(text: str) -> str:
+    """The text without lone surrogates, which no JSON can carry and no document contains."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _bm25(request: SearchRequest, terms: list[str], count: int) -> dict[str, Any]:
-    words = {"query": fold(" ".join(terms)), "fields": mapping.WORD_FIELDS}
+    words = {"query": sendable(fold(" ".join(terms))), "fields": mapping.WORD_FIELDS}
     return {
         "query": {"bool": {"must": {"combined_fields": words}, "filter": scope(request.tenant, request.filters)}},
         "size": count,
@@ -90,7 +95,7 @@ def _bm25(request: SearchRequest, terms: list[str], count: int) -> dict[str, Any
 
 def _wanted_labels(request: SearchRequest) -> list[str]:
     wanted = label_candidates(request.text or "") + [normalise_label(label) for label in request.labels]
-    return [label for label in dict.fromkeys(wanted) if label][:MAX_LABEL_CANDIDATES]
+    return [sendable(label) for label in dict.fromkeys(wanted) if label][:MAX_LABEL_CANDIDATES]
 
 
 def _labels(request: SearchRequest, wanted: list[str], count: int) -> dict[str, Any]:

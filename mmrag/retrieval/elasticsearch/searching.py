@@ -149,11 +149,13 @@ def _budget_s(requests: list[SearchRequest], timeout_s: float) -> float:
 def _gathered(
     requests: list[SearchRequest], asked: list[tuple[int, Branch]], responses: list[dict[str, Any]], count: int
 ) -> list[Candidates]:
-    found = [Candidates() for _ in requests]
+    found = [Candidates({"bm25": [], "label": []} if request.text else {}) for request in requests]
     for (i, branch), response in zip(asked, responses, strict=True):
         # What the shards that answered found, or found in time, is worth having.
         if "error" not in response:
             found[i][branch.name] = branches.scored(branch, response, count)
+        else:
+            found[i].pop(branch.name, None)
         if problem := branches.trouble(response):
             found[i].degraded.append(f"{branch.name}: {problem}")
     if asked and all("error" in response for response in responses):

@@ -98,10 +98,11 @@ class SqliteStore:
 
     def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         with self._database.read() as connection:
-            # The first read, inside the lock, fixes what this transaction sees: the same as the matrices hold.
+            # Before the lock, for filters take time. The matrices may then know what this transaction, begun with the
+            # first read, does not see yet; what was deleted by then is left out by `passages`.
+            scopes = [_scope(connection, request) for request in requests]
             with self._matrices.lock:
                 self._matrices.refresh(connection)
-                scopes = [_scope(connection, request) for request in requests]
                 found = self._neighbours(requests, scopes, count)
             for request, scope, by_branch in zip(requests, scopes, found, strict=True):
                 if scope is not None and request.text:
