@@ -17,7 +17,8 @@ class Limits(_Section):
     """Bounds on what a caller may send; beyond them the answer is 413 or 422.
 
     The HTTP API's schema states the numbers of documents, images, inputs and labels below: there they can be
-    lowered, but not raised.
+    lowered, but not raised. `max_jpeg_pixels` is for a JPEG in one scan, as cameras write it: it is decoded at a
+    smaller size.
     """
 
     max_request_bytes: int = 32 * 2**20
@@ -28,6 +29,7 @@ class Limits(_Section):
     max_inputs: int = 2_048
     max_image_bytes: int = 10 * 2**20
     max_image_pixels: int = 24_000_000
+    max_jpeg_pixels: int = 64_000_000
     max_labels: int = 64
     max_top_k: int = 50
     max_new_tokens: int = 256

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mmrag import jpeg
 from mmrag.config import Limits
 from mmrag.errors import InvalidImage, InvalidRequest, TooLarge, UnsupportedMedia
 
@@ -20,13 +21,9 @@ MAX_SIDE = 512
 _COARSE_SIDE = 4 * MAX_SIDE
 """Modes that cannot be averaged without a copy of the whole picture are thinned out to this side first."""
 
-MAX_JPEG_SCANS = 100
-"""Cameras and programs write about ten; each scan of a progressive JPEG costs a walk over all of its pixels."""
-
 _DECODING = threading.BoundedSemaphore(2)
 """Few files are decoded at a time, in whatever thread: a small one may need a hundred megabytes while it is read."""
 
-_JPEG_SCAN = b"\xff\xda"
 _DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w-]{1,64}=[^;,]{0,64}){0,4};base64,", re.IGNORECASE)
 
 
@@ -63,7 +60,7 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
         most `MAX_SIDE` pixels.
 
     Raises:
-        TooLarge: more bytes or pixels than `limits` allow, or more scans than `MAX_JPEG_SCANS`.
+        TooLarge: more bytes or pixels than `limits` allow, or more scans than `jpeg.MAX_SCANS`.
         UnsupportedMedia: not PNG, JPEG, WebP or GIF.
         InvalidImage: broken or truncated.
     """
@@ -71,24 +68,33 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
         raise TooLarge(
             f"the image has {len(content):,} bytes; at most {limits.max_image_bytes:,} are read", param="image"
         )
-    # Within compressed data FF is followed by 00, so the marker of a scan is found by its bytes alone.
-    if sniff_media_type(content) == "image/jpeg" and content.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
-        raise TooLarge(f"the image has more than {MAX_JPEG_SCANS} scans; save it as a baseline JPEG", param="image")
     try:
+        max_pixels = limits.max_image_pixels
+        if sniff_media_type(content) == "image/jpeg" and _is_streamable(content):
+            max_pixels = limits.max_jpeg_pixels  # it is decoded row by row, at a fraction of the size
         with Image.open(io.BytesIO(content), formats=list(MEDIA_TYPES)) as image:
-            width, height = image.size
-            if width * height > limits.max_image_pixels:
-                raise TooLarge(
-                    f"the image has {width} x {height} pixels; at most {limits.max_image_pixels:,} are decoded",
-                    param="image",
-                )
+            _check_size(image.size, max_pixels)
             with _DECODING:
                 image.draft("RGB", (MAX_SIDE, MAX_SIDE))
+                _check_size(image.size, limits.max_image_pixels)
                 return _to_array(image)
     except Image.DecompressionBombError as error:
         raise TooLarge(f"the image has more pixels than {limits.max_image_pixels:,}", param="image") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError) as error:
         raise InvalidImage("the image is broken or cut short: it cannot be decoded", param="image") from error
+
+
+def _is_streamable(content: bytes) -> bool:
+    found = jpeg.structure(content)
+    if found.num_scans > jpeg.MAX_SCANS or not found.is_well_formed:
+        raise TooLarge(f"the image has more than {jpeg.MAX_SCANS} scans; save it as a baseline JPEG", param="image")
+    return found.is_streamable
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise TooLarge(f"the image has {width} x {height} pixels; at most {max_pixels:,} are decoded", param="image")
 
 
 def _to_array(image: Image.Image) -> np.ndarray:

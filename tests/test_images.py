@@ -110,6 +110,45 @@ def test_a_jpeg_with_very_many_scans_is_refused():
         decode_image(image[:last_scan] + 100 * image[last_scan:-2] + image[-2:])
 
 
+def noise(width: int, height: int) -> Image.Image:
+    return Image.effect_noise((width, height), 50).convert("RGB")
+
+
+def test_what_lies_behind_or_within_a_photograph_does_not_count():
+    motion_photo = encoded(noise(64, 64), "JPEG") + b"\x00\x00\x00\x18ftypmp42" + b"\xff\xda" * 500
+    assert decode_image(motion_photo).shape == (64, 64, 3)
+    second = encoded(noise(64, 64), "JPEG", progressive=True)
+    assert decode_image(encoded(noise(64, 64), "JPEG") + 30 * second).shape == (64, 64, 3)
+    thumbnail = b"Exif\x00\x00" + b"\xff\xda" * 500
+    assert decode_image(encoded(noise(64, 64), "JPEG", exif=thumbnail)).shape == (64, 64, 3)
+
+
+def test_a_photograph_of_48_megapixels_is_decoded_small():
+    photograph = encoded(Image.new("RGB", (8_000, 6_000), (200, 30, 60)), "JPEG")
+    Image.core.reset_stats()
+    pixels = decode_image(photograph)
+    assert Image.core.get_stats()["allocated_blocks"] <= 6  # of 16 MB at most; whole it has 9
+    assert pixels.shape == (384, 512, 3) and np.abs(pixels.mean(axis=(0, 1)) - (200, 30, 60)).max() < 6
+    with pytest.raises(TooLarge, match="64,000,000"):
+        decode_image(encoded(Image.new("L", (8_001, 8_000)), "JPEG"))
+
+
+def test_a_jpeg_that_must_be_held_as_a_whole_has_the_limit_of_other_pictures():
+    with pytest.raises(TooLarge, match="24,000,000"):
+        decode_image(encoded(Image.new("L", (6_000, 4_001)), "JPEG", progressive=True))
+    baseline = bytearray(encoded(Image.new("RGB", (6_000, 4_001)), "JPEG"))
+    scan = baseline.index(b"\xff\xda")
+    baseline[scan + 4] = 1  # its colours in scans of their own
+    with pytest.raises(TooLarge, match="24,000,000"):
+        decode_image(bytes(baseline))
+
+
+def test_a_jpeg_of_very_many_segments_is_refused():
+    image = encoded(noise(16, 16), "JPEG")
+    with pytest.raises(TooLarge, match="scans"):
+        decode_image(image[:2] + b"\xff\xfe\x00\x02" * 5_000 + image[2:])
+
+
 def test_limits_are_the_callers():
     image = encoded(Image.new("RGB", (100, 100)))
     with pytest.raises(TooLarge, match="bytes"):
