@@ -127,9 +127,9 @@ class Engine:
     def cancel(self, job: Job) -> None:
         """Nobody waits for it any more: it leaves at the next step. Harmless when it is done."""
         with self.work_arrived:
-            if self._jobs.pop(job.sequence, None) is not None:
+            if job.sequence in self._jobs:
+                self._forget(job)
                 self.stats.num_cancelled += 1
-                self.scheduler.drop(job.sequence)
                 self.work_arrived.notify()
 
     def step(self) -> bool:

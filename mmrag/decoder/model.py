@@ -70,8 +70,11 @@ class Evidence(nn.Module):
 
     def passage(self, chunk: Chunk) -> Tensor:
         """What is added to the token states [n, L, d] of each passage."""
-        query = self.query(chunk.query_embedding) * chunk.has_query[:, None]
-        passage = self.features(chunk.features) + query
+        num = len(chunk.ids)
+        # A multiple of four rows: fewer take another way through a matrix product, and round differently.
+        embedding, features = (F.pad(x, (0, 0, 0, -num % 4)) for x in (chunk.query_embedding, chunk.features))
+        query = self.query(embedding)[:num] * chunk.has_query[:, None]
+        passage = self.features(features)[:num] + query
         return self.gate * (passage[:, None] + chunk.in_query[..., None] * self.shared_word)
 
     def asked(self, batch: Batch) -> Tensor | float:

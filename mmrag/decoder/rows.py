@@ -9,8 +9,8 @@ from mmrag.decoder.layers import MASKED
 from mmrag.decoder.model import FusionModel
 from mmrag.decoder.shelves import rounded_up
 
-MIN_ROWS = 4
-"""So many are computed at least: matrix products of fewer rows take another way and round differently."""
+ROW_STEP = 4
+"""Multiples of so many rows are computed: products of fewer rows take another way and round differently."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Rows:
 
     def __init__(self, model: FusionModel, max_rows: int, max_tokens: int):
         config = model.config
-        self.max_rows, self.max_tokens = max(max_rows, MIN_ROWS), rounded_up(max_tokens)
+        self.max_rows, self.max_tokens = rounded_up(max_rows, ROW_STEP), rounded_up(max_tokens)
         self.num_past, self.d_model = max(config.convolution_width - 1, 0), config.d_model
         self.lengths: list[int] = []
         self.history: list[list[int]] = []
@@ -98,11 +98,11 @@ class Rows:
         return last
 
     def begin_step(self, last_ids: list[int]) -> Tensor:
-        """Note the tokens last written; the bias [P, H, 1, T] of the step for the first P rows, at least `MIN_ROWS`."""
+        """Note the tokens last written; the bias [P, H, 1, T] of the step for the first P rows, a multiple of `ROW_STEP`."""
         for history, token in zip(self.history, last_ids, strict=True):
             history.append(token)
             del history[: -self._num_remembered]
-        num = max(len(self.lengths), MIN_ROWS)
+        num = rounded_up(len(self.lengths), ROW_STEP)
         # A row that only waits for its labels to be scored may come to the end of its table, and stays there.
         lengths = [min(length, self.max_tokens - 1) for length in self.lengths]
         positions = torch.tensor(lengths + [0] * (num - len(lengths)), device=self._places.device)

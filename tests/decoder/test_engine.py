@@ -1,0 +1,246 @@
+"""The engine: whatever arrives when, with whom and however it ends, each answer is what it would have been alone."""
+
+import random
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from decoder.small import passage, request, small_decoder
+
+from mmrag.decoder import FusionDecoder
+from mmrag.decoder.engine import Engine
+from mmrag.decoder.packed import can_pack, pack
+from mmrag.decoder.scheduler import Limits
+from mmrag.decoder.worker import Worker
+from mmrag.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
+from mmrag.types import DecodeRequest, Sampling
+
+PLAIN_T5 = dict(pointer=False, evidence=False, convolution_width=0, question_in_decoder=False)
+SHAPES = {
+    "fusion": {},
+    "fusion as in the atlas": dict(d_model=128, d_kv=32, d_ff=512, num_layers=3, question_in_decoder=True),
+    "cross modal": dict(fusion="cross_modal", scores="scaled_dot"),
+    "t5 v1.0": PLAIN_T5,
+    "t5 v1.1": PLAIN_T5 | dict(gated=True, tied_head=False, scale_output=False, d_model=48, num_decoder_layers=3),
+}
+
+
+@pytest.fixture(params=[f"{shape}{kind}" for shape in SHAPES for kind in ("", ", packed")], scope="module")
+def decoder(request) -> FusionDecoder:
+    shape, _, packed = request.param.partition(", ")
+    decoder = small_decoder(**SHAPES[shape])
+    if packed:
+        if not can_pack("cpu", torch.float32):
+            pytest.skip("this processor does not gain from packing")
+        pack(decoder.model)
+    return decoder
+
+
+def engine_over(decoder: FusionDecoder, **limits) -> Engine:
+    limits = Limits(**{"max_rows": 5, "max_waiting": 100} | limits)
+    return Engine(Worker(decoder.model, limits.max_rows, 64), decoder.inputs, limits, max_new_tokens=64)
+
+
+def random_request(rng: random.Random) -> DecodeRequest:
+    words = ["capital", "currency", "of", "the", "a", "Quito", "river", "flag", "red", "seven"]
+    text = " ".join(rng.choices(words, k=rng.choice([1, 3, 8, 40])))
+    asked = request(text, rng.randrange(6), max_new_tokens=rng.choice([1, 2, 5, 11, 30]), explain=rng.random() < 0.2)
+    for found in asked.passages:
+        found.text = " ".join(rng.choices(words, k=rng.choice([1, 5, 12, 30])))
+    if rng.random() < 0.3:
+        asked = replace(asked, image_embedding=None, image_grid=None)
+    if rng.random() < 0.3:
+        drawn = Sampling(temperature=1.3, top_k=rng.choice([0, 5]), top_p=0.9, seed=rng.randrange(99))
+        return replace(asked, sampling=drawn)
+    if rng.random() < 0.2:
+        return replace(asked, task="classify", labels=rng.sample(words, 4))
+    return asked
+
+
+def is_empty(engine: Engine) -> bool:
+    worker = engine.worker
+    nothing_left = not (engine._jobs or engine._last_ids or worker._sequences or worker._samplers or worker._prefill)
+    nothing_shelved = not (worker.shelves._shelves or worker.shelves._of_row or worker.shelves.views)
+    return engine.scheduler.is_idle and engine.scheduler.num_bytes == 0 and nothing_left and nothing_shelved
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed):
+    rng = random.Random(seed)
+    asked = [random_request(rng) for _ in range(14)]
+    alone = [decoder.decode([one])[0] for one in asked]
+    memory_bytes = 1.5 * max(engine_over(decoder).prepare(one).sequence.num_bytes for one in asked)
+    engine = engine_over(decoder, max_rows=rng.choice([2, 5]), prefill_tokens=rng.choice([1, 60]),
+                         memory_bytes=memory_bytes * rng.choice([1, 4]), group_tokens=rng.choice([100, 2_000]))
+    waiting, jobs, cancelled = list(range(len(asked))), {}, set()
+    rng.shuffle(waiting)
+    while waiting or not engine.scheduler.is_idle:
+        while waiting and rng.random() < 0.4:
+            index = waiting.pop()
+            jobs[index] = engine.submit(engine.prepare(asked[index]))
+        if jobs and rng.random() < 0.05:
+            cancelled.add(index := rng.choice(list(jobs)))
+            engine.cancel(jobs[index])
+        engine.step()
+        assert engine.scheduler.num_bytes <= engine.scheduler.limits.memory_bytes
+        assert len(engine.worker.rows) <= engine.scheduler.limits.max_rows
+    assert is_empty(engine)
+    assert len(cancelled) < len(asked)
+    for index, job in jobs.items():
+        if job.decoded is None:
+            assert index in cancelled
+            continue
+        assert job.decoded.text == alone[index].text
+        assert job.decoded.num_tokens == alone[index].num_tokens
+        if asked[index].task == "classify":
+            scores = {label.label: label.score for label in job.decoded.labels}
+            assert scores == pytest.approx({label.label: label.score for label in alone[index].labels}, abs=1e-5)
+        if asked[index].explain:
+            assert job.decoded.attribution.passages == pytest.approx(alone[index].attribution.passages, abs=1e-3)
+
+
+def test_scores_are_the_same_to_the_last_bit(decoder):
+    """Company changes no bit of what is chosen from, so that not even a near tie is decided otherwise."""
+    asked = [request("what?", n, max_new_tokens=12) for n in (1, 4, 2, 0, 5)]
+    alone = [scores_of(decoder, [one])[0] for one in asked]
+    for one, other in zip(alone, scores_of(decoder, asked), strict=True):
+        assert len(one) == len(other) > 0
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def scores_of(decoder: FusionDecoder, asked: list[DecodeRequest]) -> list[list[torch.Tensor]]:
+    """The scores of each step of each request."""
+    engine = engine_over(decoder)
+    jobs = [engine.submit(engine.prepare(one)) for one in asked]
+    seen: list[list[torch.Tensor]] = [[] for _ in asked]
+    original = engine.worker._scores
+
+    def noting(hidden):
+        scores, copyings = original(hidden)
+        for row, sequence in enumerate(engine.worker._sequences):
+            index = next(i for i, job in enumerate(jobs) if job.admission is sequence)
+            seen[index].append(scores[row].clone())
+        return scores, copyings
+
+    engine.worker._scores = noting
+    while engine.step():
+        pass
+    return seen
+
+
+def test_newcomers_do_not_wait_for_others_to_end():
+    engine = engine_over(small_decoder())
+    long = engine.submit(engine.prepare(request(max_new_tokens=60)))
+    for _ in range(5):
+        engine.step()
+    short = engine.submit(engine.prepare(request("who?", 1, max_new_tokens=1)))
+    while not short.is_done:
+        engine.step()
+    assert not long.is_done
+
+
+def test_reading_does_not_stop_those_who_write():
+    engine = engine_over(small_decoder(), prefill_tokens=1)
+    first = engine.submit(engine.prepare(request(max_new_tokens=60)))
+    while not first.writing.tokens:
+        engine.step()
+    engine.submit(engine.prepare(request("another", 5)))
+    engine.step()
+    num_before = len(first.writing.tokens)
+    engine.step()
+    assert engine.scheduler.reading
+    assert len(first.writing.tokens) == num_before + 1
+
+
+def test_a_full_queue_refuses_and_what_never_fits_is_said_at_once():
+    engine = engine_over(small_decoder(), max_waiting=2)
+    for _ in range(2):
+        engine.submit(engine.prepare(request()))
+    with pytest.raises(Overloaded) as refusal:
+        engine.submit(engine.prepare(request()))
+    assert refusal.value.retry_after_s > 0
+    with pytest.raises(InvalidRequest, match="memory"):
+        tight = engine_over(small_decoder(), memory_bytes=1_000)
+        tight.submit(tight.prepare(request()))
+    with pytest.raises(InvalidRequest, match="max_new_tokens"):
+        engine.prepare(request(max_new_tokens=65))
+
+
+def test_time_runs_out_while_waiting_reading_and_writing():
+    engine = engine_over(small_decoder(), max_rows=1, prefill_tokens=1)
+    jobs = [engine.submit(engine.prepare(request(max_new_tokens=60))) for _ in range(3)]
+    while not jobs[0].writing.tokens:
+        engine.step()
+    for job in jobs:
+        job.sequence.deadline_s = time.time() - 1
+    while engine.step():
+        pass
+    assert all(isinstance(job.error, DeadlineExceeded) for job in jobs)
+    assert is_empty(engine)
+
+
+def test_a_broken_step_fails_those_in_flight_and_nobody_after():
+    engine = engine_over(small_decoder())
+    job = engine.submit(engine.prepare(request(max_new_tokens=60)))
+    for _ in range(3):
+        engine.step()
+    original, engine.worker._write = engine.worker._write, lambda *_: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        engine.step()
+    assert isinstance(job.error, Unavailable)
+    engine.worker._write = original
+    after = engine.submit(engine.prepare(request()))
+    while engine.step():
+        pass
+    assert after.decoded.text == small_decoder().decode([request()])[0].text
+    assert is_empty(engine)
+
+
+def test_stop_strings_end_the_text_and_are_not_in_it():
+    decoder = small_decoder()
+    whole = decoder.decode([request(max_new_tokens=40)])[0].text
+    stop = whole[3:5]
+    answer = decoder.decode([request(max_new_tokens=40, sampling=Sampling(stop=(stop,)))])[0]
+    assert answer.text == whole[: whole.index(stop)].rstrip()
+    assert answer.finish_reason == "stop"
+    *pieces, last = decoder.stream(request(max_new_tokens=40, sampling=Sampling(stop=(stop,))))
+    assert "".join(pieces) == last.text == answer.text
+
+
+def test_a_seed_draws_the_same_answer_again_and_another_one_another():
+    decoder = small_decoder()
+    drawn = [replace(request(max_new_tokens=20), sampling=Sampling(temperature=2.0, seed=seed)) for seed in (1, 1, 2)]
+    first, second, third = (answer.text for answer in decoder.decode(drawn))
+    assert first == second != third
+    greedy = decoder.decode([request(max_new_tokens=20)])[0].text
+    likeliest = Sampling(temperature=2.0, top_k=1, seed=3)
+    assert decoder.decode([request(max_new_tokens=20, sampling=likeliest)])[0].text == greedy
+
+
+def test_explaining_costs_nothing_when_it_is_off():
+    decoder = small_decoder()
+    engine = engine_over(decoder)
+    engine.submit(engine.prepare(request()))
+    while engine.step():
+        assert not any(memory.is_kept or memory.kept for memory in engine.worker._state.text)
+
+
+def test_the_scheduler_knows_nothing_of_tensors():
+    import subprocess
+
+    code = "import sys, mmrag.errors; sys.modules['torch'] = None; import importlib.util as u; "
+    code += "s = u.spec_from_file_location('scheduler', 'mmrag/decoder/scheduler.py'); m = u.module_from_spec(s); "
+    code += "sys.modules['scheduler'] = m; s.loader.exec_module(m); m.Scheduler(m.Limits())"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_long_sources_share_shelves_with_short_ones():
+    decoder = small_decoder()
+    texts = ["word " * n for n in (1, 9, 20, 33, 40, 41, 47)]
+    asked = [replace(request("q", 0), passages=[passage("p", text, 1)], max_new_tokens=9) for text in texts]
+    together = [answer.text for answer in decoder.decode(asked)]
+    assert together == [decoder.decode([one])[0].text for one in asked]
+    assert np.unique(together).size > 1
