@@ -1,4 +1,4 @@
-"""The command line: mmrag ingest | ask | search | eval | train | serve."""
+"""The command line: mmrag ingest | ask | search | eval | train | reindex | serve."""
 
 import argparse
 import asyncio
@@ -73,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=int, default=1_000, help="with --questions (default 1000)")
     train.add_argument("--config", type=Path, default=Path("serve_config.yaml"), help="with --questions: its knowledge")
     train.set_defaults(command=_train)
+
+    reindex = commands.add_parser("reindex", help="build the next version of the Elasticsearch index, then swap")
+    reindex.add_argument("--config", type=Path, default=Path("serve_config.yaml"), help="what the next version is for")
+    reindex.set_defaults(command=_reindex)
 
     serve = commands.add_parser("serve", help="serve over HTTP on this machine; Ctrl-C stops")
     serve.add_argument("--host", default="127.0.0.1")
@@ -163,6 +167,14 @@ def _train_on_questions(options: argparse.Namespace) -> int:
     config = read_config(options.config)
     train_on_questions(options.questions, options.base, options.out, config, training, options.device)
     print(f"the decoder is in {options.out}: name it as `decoder: model:` in {options.config} and start the service")
+    return 0
+
+
+def _reindex(options: argparse.Namespace) -> int:
+    from mmrag.config_file import read_config
+    from mmrag.reindexing import reindex
+
+    print(asyncio.run(reindex(read_config(options.config))))
     return 0
 
 

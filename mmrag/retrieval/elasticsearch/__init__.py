@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,17 +12,20 @@ from mmrag.errors import ConfigurationError, NotFound, Unavailable
 from mmrag.retrieval.blobs import Blobs, FileBlobs
 from mmrag.retrieval.elasticsearch.branches import sendable
 from mmrag.retrieval.elasticsearch.connection import Connection
-from mmrag.retrieval.elasticsearch.records import Head, dimensions_of, document_of, record_id
+from mmrag.retrieval.elasticsearch.loading import load, note
+from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, Record, dimensions_of, document_of, record_id
 from mmrag.retrieval.elasticsearch.scope import scope
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.retrieval.elasticsearch.versions import Versions
 from mmrag.retrieval.elasticsearch.writing import Writer, heads, refuse
 from mmrag.retrieval.store import Candidates, Key
-from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
+from mmrag.types import Document, EncodedDocument, IngestReport, Passage, SearchRequest, StoredImage
 
 log = logging.getLogger(__name__)
 
 MAX_RECORDS_AT_ONCE = 200
+WHOLE = ["tenant", "document", *HEAD_FIELDS, "stored"]
+"""All of a record that is kept as it was given."""
 
 
 class ElasticsearchStore:
@@ -35,64 +38,105 @@ class ElasticsearchStore:
 
     Args:
         fingerprint: names the models that the embeddings come from, both encoders together; None: not checked.
+        version: one version of the index by its name, whatever the aliases say.
 
     Raises:
         ConfigurationError: it cannot be used, or holds embeddings of other models. (Where Elasticsearch is away, that
             is found out by the first call that reaches it.)
     """
 
-    def __init__(self, config: ElasticsearchConfig, fingerprint: str | None = None, blobs: Blobs | None = None):
+    def __init__(
+        self,
+        config: ElasticsearchConfig,
+        fingerprint: str | None = None,
+        blobs: Blobs | None = None,
+        version: str | None = None,
+    ):
         self._config = config
         self._connection = Connection(config)
-        self.versions = Versions(self._connection, config, fingerprint)
-        self._searcher = Searcher(self._connection, self.versions, config)
-        self._writer = Writer(self._connection, config)
+        self.versions = Versions(self._connection, config, fingerprint, version)
+        self.searcher = Searcher(self._connection, self.versions, config)
+        self.writer = Writer(self._connection, config)
         self._blobs = blobs or FileBlobs(config.images_path)
         self._num_loads = 0
-        _complain_early(config, fingerprint)
+        if version is None:
+            _complain_early(config, fingerprint)
 
     async def close(self) -> None:
         await self._connection.close()
 
     async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
+        known = await self.heads(tenant, [encoded.document.id for encoded in documents])
+        refuse(await self._write(tenant, documents, known))
+
+    async def load(
+        self,
+        tenant: str,
+        source: Iterable[EncodedDocument],
+        on_progress: Callable[[IngestReport], None] = lambda report: None,
+    ) -> IngestReport:
+        """Write a stream of documents in bounded memory, but not those that are stored already with the same content.
+
+        So a load that was killed may be started again. What is refused for good is in the report, and the rest goes on.
+
+        Args:
+            on_progress: called after each chunk with the report so far.
+        """
+
+        async def write(documents: list[EncodedDocument], report: IngestReport) -> None:
+            known = await self.heads(tenant, [encoded.document.id for encoded in documents])
+            hashes = {document_id: head.content_hash for document_id, head in known.items()}
+            changed = [one for one in documents if hashes.get(one.document.id) != one.content_hash.hex()]
+            note(report, changed, len(documents) - len(changed), await self._write(tenant, changed, known))
+
+        async with self.loading():
+            return await load(source, write, on_progress)
+
+    async def _write(self, tenant: str, documents: list[EncodedDocument], known: dict[str, Head]) -> dict[str, str]:
         dimensions = dimensions_of(documents)
         if len(dimensions) > 1:
             raise ConfigurationError(f"embeddings of different dimensions cannot be compared: {sorted(dimensions)}")
         await self.versions.writable(next(iter(dimensions), None))
         await self._put_images(tenant, documents)
-        known = await heads(self._searcher, tenant, [encoded.document.id for encoded in documents])
-        is_visible = not self._num_loads
-        refused = await self._writer.put(self.versions.alias, tenant, documents, known, is_visible)
+        refused = await self.writer.put(self.versions.alias, tenant, documents, known, not self._num_loads)
         # Again, because somebody who deleted the last document with such a picture may have taken it away meanwhile.
         await self._put_images(tenant, documents)
-        await self._remove_unused_images(tenant, known)
-        refuse(refused)
+        replaced = {one.document.id: known[one.document.id] for one in documents if one.document.id in known}
+        await self._remove_unused_images(tenant, replaced)
+        return refused
 
     async def delete(self, tenant: str, document_id: str) -> None:
-        known = await heads(self._searcher, tenant, [document_id])
+        known = await self.heads(tenant, [document_id])
         if not known:
             raise NotFound(f"there is no document {document_id!r}")
         [head] = known.values()
-        await self._writer.delete(self.versions.alias, tenant, {document_id: head.num_records}, is_visible=True)
+        await self.writer.delete(self.versions.alias, tenant, {document_id: head.num_records}, is_visible=True)
         await self._remove_unused_images(tenant, known)
 
     async def get(self, tenant: str, document_id: str) -> Document:
-        sources = await self.sources(tenant, document_id)
-        return document_of(sources, await asyncio.to_thread(self.images_of, tenant, sources))
-
-    async def sources(self, tenant: str, document_id: str) -> list[dict[str, Any]]:
-        """All records of a document in order; raises NotFound."""
-        known = await heads(self._searcher, tenant, [document_id])
+        known = await self.heads(tenant, [document_id])
         if not known:
             raise NotFound(f"there is no document {document_id!r}")
-        ids = [record_id(tenant, document_id, number) for number in range(known[document_id].num_records)]
-        found: dict[str, dict[str, Any]] = {}
-        for start in range(0, len(ids), MAX_RECORDS_AT_ONCE):
-            fields = ["tenant", "document", "num_records", "content_hash", "copied_from", "image_ids", "stored"]
-            found |= await self._searcher.sources(ids[start : start + MAX_RECORDS_AT_ONCE], fields)
-        return [found[key] for key in ids if key in found]
+        sources = (await self.sources(tenant, known))[document_id]
+        return document_of(sources, await asyncio.to_thread(self.images_of, tenant, sources))
 
-    def images_of(self, tenant: str, sources: list[dict[str, Any]]) -> dict[str, bytes]:
+    async def sources(self, tenant: str, known: dict[str, Head]) -> dict[str, list[Record]]:
+        """All records of each of these documents, in order."""
+        ids = [
+            (document_id, record_id(tenant, document_id, number))
+            for document_id, head in known.items()
+            for number in range(head.num_records)
+        ]
+        found: dict[str, list[Record]] = {document_id: [] for document_id in known}
+        for start in range(0, len(ids), MAX_RECORDS_AT_ONCE):
+            group = ids[start : start + MAX_RECORDS_AT_ONCE]
+            records = await self.searcher.sources([key for _, key in group], WHOLE)
+            for document_id, key in group:
+                if key in records:
+                    found[document_id].append(records[key])
+        return found
+
+    def images_of(self, tenant: str, sources: list[Record]) -> dict[str, bytes]:
         """The content of a document's pictures by id; blocks. Raises Unavailable where one is missing."""
         found = {}
         for picture in sources[0]["stored"]["document"]["pictures"]:
@@ -125,13 +169,13 @@ class ElasticsearchStore:
 
     async def heads(self, tenant: str, document_ids: list[str]) -> dict[str, Head]:
         """What is known of those of these documents that are stored."""
-        return await heads(self._searcher, tenant, document_ids)
+        return await heads(self.searcher, tenant, document_ids)
 
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
-        return await self._searcher.candidates(requests, count)
+        return await self.searcher.candidates(requests, count)
 
     async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
-        return await self._searcher.passages(requests, keys)
+        return await self.searcher.passages(requests, keys)
 
     @asynccontextmanager
     async def loading(self) -> AsyncIterator[None]:
@@ -145,7 +189,7 @@ class ElasticsearchStore:
             self._num_loads -= 1
             if not self._num_loads:
                 await self._set_refresh(version.name, self._config.refresh_interval)
-                await self._writer.refresh(version.name)
+                await self.writer.refresh(version.name)
 
     async def _set_refresh(self, name: str, interval: str) -> None:
         settings = {"index": {"refresh_interval": interval}}

@@ -16,7 +16,7 @@ from mmrag.errors import ConfigurationError
 from mmrag.retrieval.elasticsearch import mapping
 from mmrag.retrieval.elasticsearch.connection import Connection
 
-_WHAT = "*.aliases,*.mappings._meta,*.mappings.properties.text_vector.dims,*.settings.index.blocks"
+_WHAT = "*.aliases,*.mappings._meta,*.mappings.properties.text_vector.dims"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,11 @@ class Version:
     aliases: frozenset[str]
     meta: dict[str, Any]
     dimension: int | None
-    is_closed: bool = False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that it can be called."""
+        return self.aliases | {self.name}
 
     @property
     def number(self) -> int:
@@ -36,12 +40,20 @@ class Version:
 
 
 class Versions:
-    """Finds, makes and swaps versions for services whose models have this fingerprint (None: whatever is newest)."""
+    """Finds, makes and swaps versions for services whose models have this fingerprint (None: whatever is newest).
 
-    def __init__(self, connection: Connection, config: ElasticsearchConfig, fingerprint: str | None):
+    Attributes:
+        alias: what to send requests to. Where one `version` is named, that version.
+    """
+
+    def __init__(
+        self, connection: Connection, config: ElasticsearchConfig, fingerprint: str | None, version: str | None = None
+    ):
         self.fingerprint = fingerprint
         self.alias = config.index
-        if fingerprint is not None:
+        if version is not None:
+            self.alias = version
+        elif fingerprint is not None:
             self.alias += f"-of-{hashlib.sha256(fingerprint.encode()).hexdigest()[:12]}"
         self._connection = connection
         self._config = config
@@ -55,7 +67,7 @@ class Versions:
         """
         if self._current is None or self._current.dimension is None:
             versions = await self.all()
-            self._current = next((version for version in versions if self.alias in version.aliases), None)
+            self._current = next((version for version in versions if self.alias in version.names), None)
             await self._check(versions)
         return self._current
 
@@ -133,8 +145,8 @@ class Versions:
 
     async def _check(self, versions: list[Version]) -> None:
         # An empty version takes any models; so does a knowledge base whose other versions are empty.
-        others = [version for version in versions if version.aliases and self.alias not in version.aliases]
-        if self.fingerprint is None or not others:
+        others = [version for version in versions if version.aliases and self.alias not in version.names]
+        if self.fingerprint is None or not others or "-v" in self.alias:
             return
         newest = others[-1]
         is_ours_empty = self._current is None or not await self.count(self._current.name)
@@ -148,9 +160,7 @@ class Versions:
 def _version(name: str, state: dict[str, Any]) -> Version:
     mappings = state.get("mappings", {})
     dimension = mappings.get("properties", {}).get("text_vector", {}).get("dims")
-    blocks = state.get("settings", {}).get("index", {}).get("blocks", {})
-    is_closed = blocks.get("write") == "true"
-    return Version(name, frozenset(state.get("aliases", {})), mappings.get("_meta", {}), dimension, is_closed)
+    return Version(name, frozenset(state.get("aliases", {})), mappings.get("_meta", {}), dimension)
 
 
 def _other_models(config: ElasticsearchConfig, name: str, stored: object, now: object) -> str:
