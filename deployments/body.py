@@ -3,11 +3,11 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -43,20 +43,23 @@ async def read_json(request: Request, model: type[Model], limits: Limits) -> Mod
 
 async def read_form(request: Request, limits: Limits) -> dict[str, Any]:
     """The fields of a multipart/form-data body: text as str, files as bytes, repeated fields as lists."""
-    stream = _bounded(request, limits)
-    parser = MultiPartParser(
-        request.headers, stream, max_files=4, max_fields=100, max_part_size=limits.max_image_bytes * 2
-    )
+    body = await _read(request, limits)
+    parsing = _parse_form(request.headers, body, limits)
+    return await (parsing if len(body) <= MAX_INLINE_BYTES else asyncio.to_thread(asyncio.run, parsing))
+
+
+async def _parse_form(headers: Headers, body: bytes, limits: Limits) -> dict[str, Any]:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(headers, stream(), max_files=4, max_fields=100, max_part_size=limits.max_image_bytes * 2)
     # Files stay in memory: the body is bounded anyway.
     parser.spool_max_size = limits.max_request_bytes + 1
     try:
-        async with asyncio.timeout(limits.timeout_s):
-            form = await parser.parse()
-    except TimeoutError as error:
-        raise _slow(limits) from error
+        form = await parser.parse()
+        return {name: await _values(form, name) for name in form}
     except (MultiPartException, LookupError, UnicodeError) as error:
         raise MalformedBody(f"the multipart body cannot be read: {getattr(error, 'message', error)}") from error
-    return {name: await _values(form, name) for name in form}
 
 
 async def off_loop(num_bytes: int, work: Callable[[], T]) -> T:
@@ -96,7 +99,7 @@ async def _read(request: Request, limits: Limits) -> bytes:
         async with asyncio.timeout(limits.timeout_s):
             return b"".join([chunk async for chunk in _bounded(request, limits)])
     except TimeoutError as error:
-        raise _slow(limits) from error
+        raise SlowBody(f"the body did not arrive within {limits.timeout_s:g} s") from error
 
 
 async def _bounded(request: Request, limits: Limits) -> AsyncIterator[bytes]:
@@ -117,10 +120,6 @@ async def _bounded(request: Request, limits: Limits) -> AsyncIterator[bytes]:
 async def _values(form: FormData, name: str) -> Any:
     values = [await value.read() if isinstance(value, UploadFile) else value for value in form.getlist(name)]
     return values[0] if len(values) == 1 else values
-
-
-def _slow(limits: Limits) -> SlowBody:
-    return SlowBody(f"the body did not arrive within {limits.timeout_s:g} s")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from deployments.event_stream import EventStream
 from deployments.openapi import describe
 from deployments.queries import read_documents, read_inputs, read_query
 from deployments.rendering import embeddings_view, json_response
+from deployments.token_count import TokenCount
 from mmrag.config import AppConfig
 from mmrag.errors import InvalidRequest
 from mmrag.pipeline import Pipeline
@@ -21,6 +22,9 @@ from mmrag.types import StoredImage
 from mmrag.views import answer_view, document_view, ingest_view, search_view
 
 MAX_REQUESTS = 512
+MAX_ARRIVING = 128
+"""Bodies of one caller that may be on the way at a time."""
+
 MAX_BODIES = 16
 """Bodies of the largest allowed size that may be in memory at a time."""
 
@@ -32,7 +36,8 @@ States = Callable[[], Awaitable[dict[str, str]]]
 def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI:
     """The ASGI application that serves `pipeline`; /readyz tells the `states` of its components."""
     limits = config.limits
-    admission = Middleware(Admission, max_requests=MAX_REQUESTS, max_bytes=MAX_BODIES * limits.max_request_bytes)
+    bounds = {"max_requests": MAX_REQUESTS, "max_bytes": MAX_BODIES * limits.max_request_bytes}
+    admission = Middleware(Admission, **bounds, max_arriving=MAX_ARRIVING)
     # FastAPI's own pages of documentation load scripts from elsewhere.
     pages = {"docs_url": None, "redoc_url": None}
     app = FastAPI(title="mmrag", version="1", redirect_slashes=False, middleware=[admission], **pages)
@@ -49,6 +54,7 @@ def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI
 
 def _add_questions(app: FastAPI, pipeline: Pipeline, access: Access, config: AppConfig) -> None:
     limits, model = config.limits, config.text_encoder.model
+    count_tokens = TokenCount(config.text_encoder)
 
     @app.post("/v1/answer", responses={200: {"model": schema.AnswerView}}, tags=["ask"])
     async def answer(request: Request) -> Response:
@@ -71,9 +77,10 @@ def _add_questions(app: FastAPI, pipeline: Pipeline, access: Access, config: App
         access.tenant(request.headers)
         inputs, body = await read_inputs(request, limits)
         found = await pipeline.embed(inputs)
+        num_tokens = await count_tokens(inputs)
         if body.dimensions not in (None, found.shape[1]):
             raise InvalidRequest(f"the embeddings have {found.shape[1]} dimensions", param="dimensions")
-        return json_response(embeddings_view(found, model, body.encoding_format))
+        return json_response(embeddings_view(found, model, body.encoding_format, num_tokens))
 
     @app.get("/v1/models", tags=["openai"])
     async def models(request: Request) -> Response:

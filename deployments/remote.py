@@ -15,6 +15,7 @@ from deployments.remote_calls import RemotePart
 from mmrag.batching import Batcher
 from mmrag.config import DecoderConfig, ImageEncoderConfig, RetrieverConfig, TextEncoderConfig
 from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
+from mmrag.errors import NotFound
 from mmrag.types import (
     Decoded,
     DecodeRequest,
@@ -112,8 +113,8 @@ class RemoteRetriever(RemotePart):
         await self.call("upsert", tenant, documents)
 
     async def delete(self, tenant: str, document_id: str) -> None:
-        """Raises NotFound."""
-        await self.call("delete", tenant, document_id)
+        """Raises NotFound, but not of a document that this very call has deleted on a replica that was then lost."""
+        await self.call("delete", tenant, document_id, done=(NotFound,))
 
     async def get(self, tenant: str, document_id: str) -> Document:
         """Raises NotFound."""

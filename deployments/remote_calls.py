@@ -49,14 +49,19 @@ class RemotePart:
         self.name = name
         self._probe: asyncio.Task | None = None
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        """Call `method`; once more where its replica is lost on the way, so it must bear being done twice."""
+    async def call(self, method: str, *arguments: Any, done: tuple[type[MmragError], ...] = ()) -> Any:
+        """Call `method`; once more where its replica is lost on the way, so it must bear being done twice.
+
+        `done`: what the second call raises where the first had done the work before it was lost; then None.
+        """
         try:
             return await self._call(method, arguments)
         except _LOST_REPLICA as error:
             await self._turn_to_another(error)
         try:
             return await self._call(method, arguments)
+        except done:
+            return None
         except RankLost:
             raise
         except _LOST_REPLICA as error:

@@ -20,10 +20,11 @@ def server_sent_event(name: str, body: Any) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def embeddings_view(embeddings: np.ndarray, model: str, encoding_format: str) -> dict[str, Any]:
-    """OpenAI's shape of float32 [n, dimension]. Tokens are not counted: `usage` is zero."""
+def embeddings_view(embeddings: np.ndarray, model: str, encoding_format: str, num_tokens: int) -> dict[str, Any]:
+    """OpenAI's shape of float32 [n, dimension]; `num_tokens` were read for it."""
     rows = embeddings.astype("<f4", copy=False)
     as_base64 = encoding_format == "base64"
     values = [base64.b64encode(row.tobytes()).decode() if as_base64 else row for row in rows]
     data = [{"object": "embedding", "index": i, "embedding": value} for i, value in enumerate(values)]
-    return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": 0, "total_tokens": 0}}
+    usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+    return {"object": "list", "data": data, "model": model, "usage": usage}

@@ -154,7 +154,7 @@ def precision_of(config: DecoderTrainingConfig) -> torch.dtype:
 
 def after_step(trainer: Trainer, losses: dict[str, float], validation: list[Example]) -> None:
     config, last = trainer.config, trainer.progress >= 1.0
-    if trainer.num_steps % 10 == 0:
+    if trainer.num_steps % 10 == 0 or last:
         trainer.log({name: round(value, 5) for name, value in losses.items()})
     if validation and config.validate_every and (trainer.num_steps % config.validate_every == 0 or last):
         trainer.log({"exact_match": exact_match(trainer.decoder, validation)})

@@ -108,6 +108,7 @@ def test_the_openai_client_works_unmodified(url):
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-3)
     as_floats = client.embeddings.create(model="anything", input="one", encoding_format="float").data[0].embedding
     assert as_floats == pytest.approx(embeddings[0].tolist(), abs=1e-6)
+    assert found.usage.prompt_tokens == found.usage.total_tokens == 6  # two words, each between two marks
     [model] = client.models.list().data
     assert model.id == found.model
 

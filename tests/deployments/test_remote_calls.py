@@ -7,8 +7,10 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments import remote_calls
+from deployments.remote import RemoteRetriever
 from deployments.remote_calls import RemotePart
-from mmrag.errors import InvalidRequest, Overloaded, RankLost, Unavailable
+from mmrag.config import RetrieverConfig
+from mmrag.errors import InvalidRequest, NotFound, Overloaded, RankLost, Unavailable
 
 
 class Handle:
@@ -76,6 +78,13 @@ async def test_a_replica_that_lost_a_rank_is_turned_from_once():
     assert await RemotePart(Handle(lost, "answer"), "part").call("decode") == "answer"
     with pytest.raises(RankLost, match="a rank was lost"):
         await RemotePart(Handle(lost), "part").call("decode")
+
+
+async def test_a_deletion_that_was_done_before_its_replica_was_lost_is_no_error():
+    gone = raised_by_a_replica(NotFound("there is no document 'a'"))
+    await RemoteRetriever(Handle(ActorDiedError(), gone), RetrieverConfig()).delete("tenant", "a")
+    with pytest.raises(NotFound):
+        await RemoteRetriever(Handle(gone), RetrieverConfig()).delete("tenant", "a")
 
 
 class Streaming(Handle):

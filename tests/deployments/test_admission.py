@@ -1,0 +1,94 @@
+"""Who is let in: bodies that drip in keep nobody else out."""
+
+import asyncio
+
+import pytest
+
+from deployments.admission import Admission
+from mmrag.errors import Overloaded
+
+
+class Door:
+    """An ASGI application behind an `Admission`, which reads the body, and then waits until it is let go."""
+
+    def __init__(self, **bounds):
+        self.admission = Admission(self.app, **{"max_requests": 2, "max_bytes": 100, "max_arriving": 2} | bounds)
+        self.let_go = asyncio.Event()
+        self.statuses: list[int] = []
+
+    async def app(self, scope, receive, send) -> None:
+        status = 200
+        try:
+            while (await receive()).get("more_body"):
+                pass
+            await self.let_go.wait()
+        except Overloaded:
+            status = 429
+        await send({"type": "http.response.start", "status": status, "headers": []})
+
+    def knock(self, *chunks: bytes, key: str = "a", is_whole: bool = True) -> asyncio.Task:
+        """A request whose body comes in these chunks; a body that is not whole never ends."""
+        headers = [(b"x-api-key", key.encode())] + ([(b"content-length", b"9")] if chunks else [])
+        messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+
+        async def receive():
+            if messages:
+                return messages.pop(0)
+            if not is_whole:
+                await asyncio.sleep(1_000)
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                self.statuses.append(message["status"])
+
+        scope = {"type": "http", "path": "/v1/answer", "headers": headers, "client": ("127.0.0.1", 1)}
+        return asyncio.create_task(self.admission(scope, receive, send))
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_slow_bodies_of_one_key_keep_neither_others_nor_places():
+    door = Door()
+    slow = [door.knock(b"x", is_whole=False) for _ in range(2)]
+    await settled()
+    refused = door.knock(b"x")  # the same key has two on the way
+    other = door.knock(b"x", key="b")
+    without_body = door.knock(key="a")
+    await settled()
+    assert door.statuses == [429]
+    door.let_go.set()
+    await asyncio.gather(refused, other, without_body)
+    assert door.statuses == [429, 200, 200]
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    assert (door.admission.num_requests, door.admission.num_bytes, door.admission.arriving) == (0, 0, {})
+
+
+async def test_beyond_the_places_requests_are_refused_before_and_after_their_body():
+    door = Door()
+    late = door.knock(b"x", is_whole=False, key="c")
+    busy = [door.knock(b"x") for _ in range(2)]
+    await settled()
+    assert door.admission.num_requests == 2
+    await door.knock(b"x", key="b")
+    await door.knock(key="b")
+    assert door.statuses == [429, 429]
+    door.let_go.set()
+    await asyncio.gather(*busy)
+    await door.knock(b"x", key="b")
+    assert door.statuses == [429, 429, 200, 200, 200]
+    late.cancel()
+
+
+@pytest.mark.parametrize("chunks", [[b"x" * 101], [b"x" * 60, b"x" * 41]])
+async def test_bodies_are_bounded_together(chunks):
+    door = Door()
+    door.let_go.set()
+    await door.knock(*chunks)
+    await door.knock(b"x" * 100)
+    assert door.statuses == [429, 200]
