@@ -24,6 +24,7 @@ class Load:
         self.workload = workload
         self.started_s: float | None = None
         self.num_in_flight = 0
+        self.is_stopped = False
         self._caller = caller
         self._progress = Progress(scenario.duration_s, scenario.unit)
         self._record = record
@@ -47,7 +48,7 @@ class Load:
 
     @property
     def is_over(self) -> bool:
-        return self.elapsed_s >= self.scenario.duration_s
+        return self.is_stopped or self.elapsed_s >= self.scenario.duration_s
 
     def send(self, request: Request, due_s: float) -> Call:
         """Send, note and count one request."""
@@ -63,8 +64,9 @@ class Load:
 
     def end(self) -> None:
         """Close the record, and clear away what was written to the service."""
-        if self._record:
+        if self._file:
             self._file.close()
+        if self._record and self.started_s is not None:
             write(self._record / LOAD, {"started_s": self.started_s, "ended_s": time.time()})
         if "ingest" in self.scenario.mix:
             for number in range(NUM_INGESTED_IDS):

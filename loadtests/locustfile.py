@@ -57,6 +57,8 @@ class Arrivals(Guest):
             wait(load.started_s + due_s - LEAD_S)
             request = load.workload.mixed(scenario.mix)
             wait(load.started_s + due_s)
+            if load.is_stopped:
+                break
             pool.spawn(self.send, request, load.started_s + due_s)
         pool.join()
         raise StopUser
@@ -115,6 +117,11 @@ def wait(until_s: float) -> None:
 def _add_arguments(parser) -> None:
     add_arguments(parser)
     parser.add_argument("--record", type=Path, help="a directory to record every request in")
+
+
+@events.test_stopping.add_listener
+def _stop(environment, **_) -> None:
+    environment.load.is_stopped = True
 
 
 @events.test_stop.add_listener

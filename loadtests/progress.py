@@ -8,6 +8,8 @@ from loadtests.calls import Call
 
 WINDOW_S = 5.0
 LINE_EVERY_S = 5
+WIDTH = 110
+"""A line that is written over another covers all of it."""
 
 
 class Progress:
@@ -30,7 +32,8 @@ class Progress:
         is_terminal = sys.stdout.isatty()
         self._num_lines += 1
         if is_terminal or self._num_lines % LINE_EVERY_S == 0:
-            print(self.line(elapsed_s, load, num_in_flight), end="\r" if is_terminal else "\n", flush=True)
+            line = self.line(elapsed_s, load, num_in_flight)
+            print(f"{line:<{WIDTH}}", end="\r" if is_terminal else "\n", flush=True)
 
     def line(self, elapsed_s: float, load: float, num_in_flight: int) -> str:
         """The line, over the last few seconds."""
@@ -40,6 +43,8 @@ class Progress:
         latencies = sorted(call.latency_ms for _, call in self._recent if call.outcome == "answered")
         per_s = len(latencies) / max(min(WINDOW_S, elapsed_s), 0.1)
         parts = [f"{elapsed_s:4.0f} of {self._duration_s:.0f} s", f"{load:5.1f} {self._unit}"]
+        if elapsed_s > self._duration_s:
+            parts = [f"{elapsed_s:4.0f} s  waiting for the last answers"]
         parts.append(f"{per_s:6.1f} answers/s")
         if latencies:
             parts.append(f"p50 {latencies[len(latencies) // 2]:5.0f} ms")

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +120,33 @@ class Slow:
     async def __call__(self, scope, receive, send):
         await asyncio.sleep(self._answer_s)
         await respond(send, 200, b"{}")
+
+
+async def never_ready(scope, receive, send):
+    await respond(send, 503, b"{}")
+
+
+def test_a_service_that_cannot_start_is_said_in_its_own_words(tmp_path):
+    with serving(never_ready) as url:
+        done, _ = run(url, tmp_path, "--scenario", "search")
+    assert done.returncode == 2
+    assert f"no service runs at {url}: starting one" in done.stdout
+    assert "is in use by" in done.stderr
+
+
+def test_ctrl_c_ends_the_load_early_and_what_there_is_is_reported(tmp_path):
+    arguments = ["--scenario", "search", "--duration-s", "600", "--results", str(tmp_path)]
+    with serving(Slow(0.01)) as url:
+        command = [sys.executable, "-m", "loadtests.run", "--url", url, *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        while not any(path.stat().st_size for path in tmp_path.glob("*/requests.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        output, _ = process.communicate(timeout=120)
+    assert "report: " in output
+    [path] = tmp_path.glob("*/report.json")
+    assert 0 < json.loads(path.read_text())["figures"]["total"]["answered"] < 12_000
 
 
 @pytest.mark.parametrize(
