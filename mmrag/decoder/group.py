@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -79,4 +80,4 @@ def meet_at(address: str) -> dist.Store:
 def _speak_at(host: str) -> None:
     # Else gloo takes the address that the machine's name stands for, which may be none, or open to others.
     if host.startswith("127."):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")

@@ -2,14 +2,35 @@
 
 import multiprocessing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from mmrag.config import DecoderConfig
 from mmrag.decoder.group import Group, meet_at, meeting_place
+from mmrag.decoder.ranks import follow
+from mmrag.decoder.serving import load_engine
+from mmrag.decoder.worker import Worker
+from mmrag.types import Decoded, DecodeRequest
 
 TIMEOUT_S = 120.0  # for a hopelessly busy machine
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["mmrag.decoder.fusion"])
+processes.set_forkserver_preload(["decoder.ranked"])
+
+
+def decode(group: Group | None, directory: Path, requests: list[DecodeRequest]) -> list[Decoded]:
+    """What an engine over a checkpoint answers, with its ranks in lockstep; nothing on those after rank 0."""
+    config = DecoderConfig(model=str(directory), max_batch=4)
+    if group is not None and group.rank > 0:
+        follow(Worker.load(config, group), group)
+        return []
+    engine = load_engine(config, group)
+    jobs = [engine.submit(engine.prepare(request)) for request in requests]
+    while engine.step():
+        pass
+    if group is not None:
+        engine.worker.close()
+    return [job.decoded for job in jobs]
 
 
 def on_each_rank(size: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -4,16 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from decoder.ranked import on_each_rank
+from decoder.ranked import decode, on_each_rank
 from decoder.small import request, small_decoder
 from decoder.t5 import save_t5
 
-from mmrag.decoder import FusionDecoder
 from mmrag.decoder.checkpoint import load_model
 from mmrag.decoder.parallel import check_divisible, style_of
-from mmrag.decoder.tokens import load_tokenizer
 from mmrag.errors import ConfigurationError
-from mmrag.types import DecodeRequest
+from mmrag.types import DecodeRequest, Sampling
 
 TEXTS = ["translate to German: the house is small", "hello", "summarize: a long text that goes on " * 6]
 T5S = {
@@ -44,26 +42,24 @@ def asked(name: str) -> list[DecodeRequest]:
         return [DecodeRequest(text, None, None, None, [], max_new_tokens=16) for text in TEXTS]
     alone = request("what?", 0, image_embedding=None, image_grid=None)
     labelled = request(task="classify", labels=["sea", "Zürich"])
-    return [request(explain="vocabulary" not in name), alone, request(None, 5, text_embedding=None), labelled]
+    sampled = request("who?", 2, sampling=Sampling(temperature=0.7, top_k=5, seed=3))
+    return [request(explain=True), alone, request(None, 5, text_embedding=None), labelled, sampled]
 
 
 def answers(group, checkpoints: dict[str, Path]) -> dict[str, list]:
-    """What this rank answers with its share of each checkpoint, or with the whole where there is no group."""
-    found = {}
-    for name, directory in checkpoints.items():
-        model = load_model(directory, group=group)
-        found[name] = FusionDecoder(model, load_tokenizer(directory)).decode(asked(name))
-    return found
+    """What each checkpoint answers, shared among the ranks of `group` or whole where there is none."""
+    return {name: decode(group, directory, asked(name)) for name, directory in checkpoints.items()}
 
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_shared_by_several_it_writes_the_same_tokens(checkpoints, size):
     expected = answers(None, checkpoints)
-    for found in on_each_rank(size, answers, checkpoints):
-        for name in checkpoints:
-            for answer, alone in zip(found[name], expected[name], strict=True):
-                assert (answer.text, answer.num_tokens) == (alone.text, alone.num_tokens), name
-                check_the_rest(answer, alone)
+    [found, *others] = on_each_rank(size, answers, checkpoints)
+    for name in checkpoints:
+        for answer, alone in zip(found[name], expected[name], strict=True):
+            assert (answer.text, answer.num_tokens) == (alone.text, alone.num_tokens), name
+            check_the_rest(answer, alone)
+    assert not any(answer for other in others for answer in other.values())  # only rank 0 hands out
     assert len({answer.text for of_one in expected.values() for answer in of_one}) > 10
 
 
@@ -72,6 +68,8 @@ def check_the_rest(answer, alone) -> None:
         assert [label.score for label in answer.labels] == pytest.approx([s.score for s in alone.labels], abs=1e-4)
     if alone.attribution:
         assert answer.attribution.passages == pytest.approx(alone.attribution.passages, abs=2e-3)
+        for row, row_alone in zip(answer.attribution.regions, alone.attribution.regions, strict=True):
+            assert row == pytest.approx(row_alone, abs=2e-3)
 
 
 def num_numbers(group, directory: Path) -> int:

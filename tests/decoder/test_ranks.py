@@ -1,5 +1,6 @@
 """Ranks in lockstep: what happens when one is lost, and how much memory each needs."""
 
+import json
 import os
 import signal
 import threading
@@ -8,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from decoder.ranked import Rank, on_each_rank
+from decoder.ranked import Rank, decode, on_each_rank, processes
 from decoder.small import byte_tokenizer
 from safetensors.torch import save_file
 
-from mmrag.decoder import DecoderModelConfig, FusionDecoder
-from mmrag.decoder.checkpoint import Uninitialized, load_model
+from mmrag.decoder import DecoderModelConfig
+from mmrag.decoder.checkpoint import Uninitialized
 from mmrag.decoder.model import FusionModel
 from mmrag.decoder.ranks import Leader, follow
 from mmrag.errors import Unavailable
@@ -73,8 +74,6 @@ def lead_into_trouble(group, pipe_is_ready):
 
 
 def test_a_killed_rank_ends_the_step_with_a_clear_error_and_the_other_ranks():
-    from decoder.ranked import processes
-
     is_ready = processes.Event()
     ranks = [Rank(lead_into_trouble, is_ready) for _ in range(3)]
     try:
@@ -137,8 +136,6 @@ def large_checkpoint(tmp_path_factory) -> Path:
         file = f"model-{number:05}-of-00002.safetensors"
         save_file({name: torch.full(shapes[name], 0.01) for name in part}, directory / file)
         weight_map |= dict.fromkeys(part, file)
-    import json
-
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     return directory
 
@@ -147,8 +144,7 @@ def peak_bytes(group, directory: Path) -> int:
     """What loading a share and answering once adds at most to the memory of this process."""
     before = status_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the highest mark so far
-    decoder = FusionDecoder(load_model(directory, group=group), byte_tokenizer())
-    decoder.decode([DecodeRequest("hello", None, None, None, [], max_new_tokens=2)])
+    decode(group, directory, [DecodeRequest("hello", None, None, None, [], max_new_tokens=2)])
     return status_bytes("VmHWM") - before
 
 
