@@ -47,7 +47,7 @@ class RemoteTextEncoder(RemotePart):
         self._batcher: Batcher[list[str], np.ndarray] = Batcher(
             self._embed,
             max_batch_cost=MAX_TEXTS_PER_CALL,
-            max_queue_cost=config.max_queue,
+            max_queue_cost=config.max_queued_texts,
             max_concurrent_batches=MAX_CALLS,
             cost=len,
             name=self.name,
@@ -72,7 +72,7 @@ class RemoteImageEncoder(RemotePart):
         self._batcher: Batcher[list[np.ndarray], ImageEmbeddings] = Batcher(
             self._embed,
             max_batch_cost=MAX_PIXEL_BYTES_PER_CALL,
-            max_queue_cost=config.max_queue * MAX_PIXEL_BYTES,
+            max_queue_cost=config.max_queued_images * MAX_PIXEL_BYTES,
             max_concurrent_batches=MAX_CALLS,
             cost=lambda images: sum(image.nbytes for image in images),
             name=self.name,
@@ -98,7 +98,7 @@ class RemoteRetriever(RemotePart):
         self._batcher: Batcher[list[SearchRequest], list[Evidence]] = Batcher(
             self._search,
             max_batch_cost=32,
-            max_queue_cost=config.max_queue,
+            max_queue_cost=config.max_queued_searches,
             max_concurrent_batches=MAX_CALLS,
             cost=len,
             name=self.name,
@@ -141,7 +141,7 @@ class RemoteDecoder(RemotePart):
         self._batcher: Batcher[DecodeRequest, Decoded] = Batcher(
             lambda requests: self.call("decode", requests),
             max_batch_cost=config.max_batch,
-            max_queue_cost=config.max_queue,
+            max_queue_cost=config.max_queued_requests,
             max_concurrent_batches=MAX_CALLS,
             name=self.name,
         )

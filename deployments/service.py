@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from deployments.demo import ingest_atlas, needs_atlas
 from deployments.launch import say
 from deployments.local_ray import start_ray
-from mmrag.config import AppConfig
+from deployments.preload import is_loaded, load
+from mmrag.config import AppConfig, RetrieverConfig
 from mmrag.config_file import Options, read_config, read_options
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def main() -> int:
     os.chdir(Path(config_path).parent)
     try:
         config, options = read_config(Path(config_path)), read_options(Path(config_path))
-        prepare_knowledge(Path(config_path), Path(config.retriever.path))
+        preload(Path(config_path), config.retriever)
         start(run_directory, host, int(port), config, options)
         Path(run_directory, "ready").touch()
         sys.stdin.read()  # until the launcher closes it, or is gone
@@ -41,11 +41,11 @@ def main() -> int:
         stop()
 
 
-def prepare_knowledge(config_path: Path, store_path: Path) -> None:
-    """Put the atlas into the knowledge base the first time."""
-    if needs_atlas(config_path, store_path):
-        say("the atlas is not in the knowledge base yet: ingesting it (once)")
-        ingest_atlas(config_path, store_path)
+def preload(config_path: Path, retriever: RetrieverConfig) -> None:
+    """Put what the configuration names into the knowledge base, the first time."""
+    if retriever.preload and not is_loaded(Path(retriever.preload), Path(retriever.path)):
+        say(f"{retriever.preload} is not in the knowledge base yet: ingesting it (once)")
+        load(Path(retriever.preload), Path(retriever.path), config_path)
 
 
 def start(run_directory: str, host: str, port: int, config: AppConfig, options: Options) -> None:

@@ -15,6 +15,9 @@ from typing import Generic, TypeVar
 
 from mmrag.errors import DeadlineExceeded, Overloaded
 
+CHARS_PER_TOKEN = 4
+"""A rough measure is enough to cut batches by."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 

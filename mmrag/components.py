@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mmrag.batching import Batcher
+from mmrag.batching import CHARS_PER_TOKEN, Batcher
 from mmrag.config import DecoderConfig, ImageEncoderConfig, TextEncoderConfig
 from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.types import Decoded, DecodeRequest, ImageEmbeddings
@@ -30,9 +30,6 @@ B = TypeVar("B")
 
 PIECE_INTERVAL_S = 0.02
 """A reader cannot tell pieces apart that follow each other more closely; each is a message through every hop."""
-
-CHARS_PER_TOKEN = 4
-"""A rough measure is enough to cut batches by."""
 
 
 class _OneThread:
@@ -57,7 +54,7 @@ class TextEmbedder:
         self._batcher: Batcher[str, np.ndarray] = Batcher(
             self._encode,
             max_batch_cost=config.max_batch_tokens,
-            max_queue_cost=config.max_queue * config.max_tokens,
+            max_queue_cost=config.max_queued_texts * config.max_tokens,
             cost=lambda text: min(len(text) / CHARS_PER_TOKEN + 2, config.max_tokens),
             name="text encoder",
         )
@@ -83,7 +80,7 @@ class ImageEmbedder:
         self.fingerprint = image_fingerprint(config)
         self._thread = _OneThread("image-encoder")
         self._batcher: Batcher[np.ndarray, tuple[np.ndarray, np.ndarray]] = Batcher(
-            self._encode, max_batch_cost=config.max_batch, max_queue_cost=config.max_queue, name="image encoder"
+            self._encode, max_batch_cost=config.max_batch, max_queue_cost=config.max_queued_images, name="image encoder"
         )
 
     async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:

@@ -44,7 +44,7 @@ class TextEncoderConfig(_Section):
     pooling: Literal["mean", "cls", "last"] = "mean"
     max_tokens: int = 256
     max_batch_tokens: int = 4_096
-    max_queue: int = 2_048
+    max_queued_texts: int = 2_048
     num_threads: int | None = None
     device: str = "cpu"
 
@@ -54,7 +54,7 @@ class ImageEncoderConfig(_Section):
 
     model: str = "atlas/weights/image_encoder"
     max_batch: int = 32
-    max_queue: int = 512
+    max_queued_images: int = 512
     num_threads: int | None = None
     device: str = "cpu"
 
@@ -122,6 +122,8 @@ class RetrieverConfig(_Section):
 
     `path`: the SQLite file of the embedded store.
 
+    `preload`: documents that `mmrag serve` puts into the store where they are not yet there.
+
     `requires_evidence`: whether it is an error (503) when a branch of the search does not answer; otherwise answers
     come without what it would have found, and say so.
 
@@ -131,13 +133,14 @@ class RetrieverConfig(_Section):
 
     kind: Literal["sqlite", "elasticsearch"] = "sqlite"
     path: str = ".mmrag/knowledge.sqlite"
+    preload: str | None = None
     elasticsearch: ElasticsearchConfig = ElasticsearchConfig()
     requires_evidence: bool = False
     candidates_per_branch: int = 50
     rank_constant: int = 2
     weights: BranchWeights = BranchWeights()
     passages: PassageConfig = PassageConfig()
-    max_queue: int = 512
+    max_queued_searches: int = 512
 
 
 class DecoderConfig(_Section):
@@ -158,7 +161,7 @@ class DecoderConfig(_Section):
     max_new_tokens: int = Field(default=256, ge=1)
     memory_bytes: int = 2 * 2**30
     prefill_tokens: int = Field(default=512, ge=1)
-    max_queue: int = 256
+    max_queued_requests: int = 256
     num_threads: int | None = None
     device: str = "cpu"
 

@@ -20,7 +20,7 @@ def load_engine(config: DecoderConfig, group: Group | None = None) -> Engine:
     inputs = InputBuilder(load_tokenizer(find_checkpoint(config.model)), worker.model.config, config.max_passage_tokens)
     limits = Limits(
         max_rows=config.max_batch,
-        max_waiting=config.max_queue,
+        max_waiting=config.max_queued_requests,
         memory_bytes=config.memory_bytes,
         prefill_tokens=config.prefill_tokens,
     )

@@ -13,6 +13,9 @@ from mmrag.types import DecodeRequest, Passage, Task
 
 UNKNOWN = "unknown"
 WORD = re.compile(r"\w+")
+# How much each measure counts in the simulated order of the passages. They weigh similarities, not reciprocal ranks as
+# `mmrag.config.BranchWeights` do, so neither follows from the other; decoders are trained on what they order, and the
+# retriever's weights may change without these.
 RANK_WEIGHTS = {
     "bm25": 0.6, "text_text": 1.0, "text_image": 0.3, "image_image": 2.0, "image_text": 0.3, "label": 0.3,
 }  # fmt: skip

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from mmrag.batching import CHARS_PER_TOKEN
 from mmrag.decoder.additions import addition_names, let_learn
 from mmrag.decoder.checkpoint import save_checkpoint
 from mmrag.decoder.fusion import FusionDecoder
@@ -19,8 +20,6 @@ from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
 from mmrag.training.data import Example
 from mmrag.training.device import device_kind
-
-CHARS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
