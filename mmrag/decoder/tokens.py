@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from mmrag.errors import ConfigurationError
 
 TOKENIZER, SENTENCEPIECE = "tokenizer.json", "spiece.model"
+NUM_SENTINELS = 100
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -14,13 +15,18 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     try:
         if (directory / TOKENIZER).is_file():
             return Tokenizer.from_file(str(directory / TOKENIZER))
-        return from_sentencepiece(directory)
+        return from_sentencepiece(directory / SENTENCEPIECE)
     except Exception as error:
         raise ConfigurationError(f"the tokenizer in {directory} cannot be read: {error}") from error
 
 
-def from_sentencepiece(directory: Path) -> Tokenizer:
-    """A T5's sentencepiece vocabulary with its 100 sentinels, as Hugging Face converts it."""
+def from_sentencepiece(path: Path) -> Tokenizer:
+    """A T5's sentencepiece vocabulary, with its sentinels behind it."""
     from transformers import T5Tokenizer
+    from transformers.utils.sentencepiece_model_pb2_new import ModelProto
 
-    return T5Tokenizer.from_pretrained(str(directory)).backend_tokenizer
+    model = ModelProto.FromString(path.read_bytes())
+    pieces = [(piece.piece, piece.score) for piece in model.pieces]
+    sentinels = [(f"<extra_id_{i}>", 0.0) for i in reversed(range(NUM_SENTINELS))]
+    normalization = model.normalizer_spec.precompiled_charsmap or None
+    return T5Tokenizer(pieces + sentinels, _spm_precompiled_charsmap=normalization).backend_tokenizer
