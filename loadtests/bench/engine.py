@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 
 from loadtests.bench.engine_sides import CTranslate2, HuggingFace, Ours, Run
-from loadtests.bench.engine_workload import SHAPES, Asked, equal, make_checkpoint, mixed
+from loadtests.bench.engine_workload import SHAPES, Asked, alike, make_checkpoint, mixed
 from loadtests.machine import describe
 
 RESULTS = Path(__file__).parent.parent / "results"
 STATIC_BATCH = 16
+NUM_LENGTHS = 4
 POISSON_SHARE = 0.8
 """Requests arrive over this share of the time that the engine takes for all of them at once: it stays busy."""
 
@@ -103,10 +104,19 @@ def compare(shape: str, name: str, pairs: list[tuple[Run, Run]], must: float, la
 
 
 def limit(shape: str, ours: Ours, requests: list[Asked], rounds: int) -> list[Row]:
-    """Mixed load against the same amount of work in requests of equal lengths."""
-    alike = equal(requests, SHAPES[shape]["vocab_size"])
-    pairs = [(ours.run(requests), ours.run(alike)) for _ in range(rounds)]
-    speeds = [statistics.median(run.tokens_per_s for run in runs) for runs in zip(*pairs, strict=True)]
+    """Mixed load against what the engine does at full batch with equal lengths.
+
+    The requests are cut into parts of like length; for each part, as many requests as there are in all, of the
+    part's mean lengths, are run on their own. The limit is the speed of a mixture that took no longer than its parts.
+    """
+    groups = alike(requests, SHAPES[shape]["vocab_size"], NUM_LENGTHS)
+    mixed_speeds, limits = [], []
+    for _ in range(rounds):
+        mixed_speeds.append(ours.run(requests).tokens_per_s)
+        runs = [ours.run(group) for group in groups]
+        num_tokens = sum(len(tokens) for run in runs for tokens in run.written)
+        limits.append(num_tokens / sum(run.total_s for run in runs))
+    speeds = statistics.median(mixed_speeds), statistics.median(limits)
     return [Row(shape, "mixed load, against our own with equal lengths: output tokens/s", *speeds, "/s", 0.85)]
 
 

@@ -98,12 +98,16 @@ def mixed(num: int, vocab_size: int, scale: float, seed: int = 3) -> list[Asked]
     ]
 
 
-def equal(requests: list[Asked], vocab_size: int, seed: int = 4) -> list[Asked]:
-    """As many requests, with as many tokens in all, every one of the same lengths."""
-    rng, num = random.Random(seed), len(requests)
-    num_input = round(sum(len(one.ids) for one in requests) / num)
-    num_output = round(sum(one.num_new_tokens for one in requests) / num)
-    return [asked(rng, vocab_size, num_input, num_output, 0.0) for _ in requests]
+def alike(requests: list[Asked], vocab_size: int, num_groups: int, seed: int = 4) -> list[list[Asked]]:
+    """For each part of the requests, in order of input length, as many as there are in all of its mean lengths."""
+    rng, ordered = random.Random(seed), sorted(requests, key=lambda one: len(one.ids))
+    groups = []
+    for i in range(num_groups):
+        part = ordered[i * len(ordered) // num_groups : (i + 1) * len(ordered) // num_groups]
+        num_input = round(sum(len(one.ids) for one in part) / len(part))
+        num_output = round(sum(one.num_new_tokens for one in part) / len(part))
+        groups.append([asked(rng, vocab_size, num_input, num_output, 0.0) for _ in requests])
+    return groups
 
 
 def asked(rng: random.Random, vocab_size: int, num_input: int, num_output: int, arrival: float) -> Asked:

@@ -67,6 +67,8 @@ class RMSNorm(nn.Module):
         self.epsilon = config.norm_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() and x.dtype == self.weight.dtype:
+            return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)  # the same in one pass
         scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + self.epsilon)
         return (x * scale).to(x.dtype) * self.weight
 
@@ -81,10 +83,11 @@ class RelativePositionBias(nn.Module):
 
     def forward(self, num_queries: int, num_keys: int, start: int = 0) -> Tensor:
         """Bias [1, H, num_queries, num_keys]; `start` is the position of the first query."""
-        device = self.table.weight.device
-        queries = torch.arange(num_queries, device=device)[:, None] + start
-        distance = torch.arange(num_keys, device=device)[None, :] - queries
-        return self.table(self.buckets(distance)).permute(2, 0, 1)[None]
+        # Only the distance counts: every row of the square is a stretch of one line of distances.
+        first = -(start + num_queries - 1)
+        distances = torch.arange(first, first + num_queries + num_keys - 1, device=self.table.weight.device)
+        line = self.table(self.buckets(distances)).T
+        return line.unfold(1, num_keys, 1).flip(1)[None]
 
     def buckets(self, distance: Tensor) -> Tensor:
         num_buckets, offset = self.table.num_embeddings, torch.zeros_like(distance)
