@@ -1,7 +1,7 @@
 """What users do, driven by Locust.
 
-    make loadtest SCENARIO=mix                                            # headless, with a report
-    python -m locust -f loadtests/locustfile.py --host http://127.0.0.1:8000    # the same in Locust's own page
+    make loadtest SCENARIO=mix    # headless, with a report
+    python -m locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 --web-host 127.0.0.1    # in Locust's page
 
 An open loop sends each request at its time, whatever became of the earlier ones, and counts its latency from that
 time: a service that stalls is charged for all who came meanwhile, and nobody coordinates with it by waiting. A closed
@@ -102,8 +102,8 @@ def prepare(environment) -> Load:
     options = environment.parsed_options
     scenario = chosen(options)
     caller = Caller(environment.host, os.environ.get("MMRAG_API_KEY"))
-    workload = Workload(time.time_ns() if options.seed is None else options.seed, scenario.zipf)
-    environment.load = Load(scenario, caller, workload, options.record)
+    workload = Workload(int(options.seed) if options.seed not in (None, "") else time.time_ns(), scenario.zipf)
+    environment.load = Load(scenario, caller, workload, Path(options.record) if options.record else None)
     environment.load.warm_up()
     return environment.load
 

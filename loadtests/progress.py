@@ -31,7 +31,7 @@ class Progress:
         """Print the line; to be called once a second."""
         is_terminal = sys.stdout.isatty()
         self._num_lines += 1
-        if is_terminal or self._num_lines % LINE_EVERY_S == 0:
+        if is_terminal or self._num_lines % LINE_EVERY_S == 1:
             line = self.line(elapsed_s, load, num_in_flight)
             print(f"{line:<{WIDTH}}", end="\r" if is_terminal else "\n", flush=True)
 

@@ -87,8 +87,11 @@ def chosen(options: argparse.Namespace) -> Scenario:
     known = load_scenarios()
     if options.scenario not in known:
         raise ValueError(f"no scenario {options.scenario!r}; there are {', '.join(known)}")
-    wanted = {name: getattr(options, name) for name in ("shape", "loop", "peak", "duration_s")}
-    scenario = replace(known[options.scenario], **{name: value for name, value in wanted.items() if value is not None})
+    # Locust's page gives every value as a string, and an empty one for what was left alone.
+    given = {name: getattr(options, name) for name in ("shape", "loop", "peak", "duration_s")}
+    kinds = {"peak": float, "duration_s": float}
+    wanted = {name: kinds.get(name, str)(value) for name, value in given.items() if value not in (None, "")}
+    scenario = replace(known[options.scenario], **wanted)
     _check(scenario)
     return scenario
 
@@ -107,17 +110,16 @@ def _scenario(name: str, section: dict[str, Any]) -> Scenario:
 
 def _check(scenario: Scenario) -> None:
     unknown = ", ".join(sorted(set(scenario.mix) - set(KINDS)))
+    not_sent = set(scenario.must.p95_ms) - set(scenario.mix)
     has_no_peak = scenario.peak is None and (scenario.saturations is None or scenario.loop == "closed")
+    has_nothing = (scenario.peak is not None and scenario.peak <= 0) or scenario.duration_s <= 0
     problems = {
-        f"unknown kinds of requests: {unknown}": bool(unknown),
+        f"unknown kinds of requests: {unknown}": unknown,
         f"no such shape: {scenario.shape}": scenario.shape not in SHAPES,
         f"no such loop: {scenario.loop}": scenario.loop not in LOOPS,
-        "p95_ms demands something of requests that are not in the mix": bool(
-            set(scenario.must.p95_ms) - set(scenario.mix)
-        ),
+        "p95_ms demands something of requests that are not in the mix": not_sent,
         "it needs `peak`, or `saturations` in an open loop": has_no_peak,
-        "`peak` and `duration_s` must be above 0": scenario.peak == 0
-        or min(scenario.peak or 1, scenario.duration_s) <= 0,
+        "`peak` and `duration_s` must be above 0": has_nothing,
     }
     for problem, is_one in problems.items():
         if is_one:

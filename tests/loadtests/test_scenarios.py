@@ -39,6 +39,13 @@ def test_arguments_change_a_scenario_for_one_run():
     assert changed.mix == load_scenarios()["embed"].mix
 
 
+def test_arguments_may_come_as_strings_from_a_page():
+    given = options()
+    given.scenario, given.peak, given.duration_s, given.shape = "embed", "8", "2.5", ""
+    changed = chosen(given)
+    assert (changed.peak, changed.duration_s, changed.shape) == (8, 2.5, "soak")
+
+
 def test_an_unknown_scenario_is_answered_with_those_that_are_known():
     with pytest.raises(ValueError, match="no scenario 'txet'; there are text, "):
         chosen(options("--scenario", "txet"))
