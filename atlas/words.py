@@ -8,9 +8,20 @@ from atlas.wordnet import WordNetNouns
 
 MIN_USES = 1  # in the texts that WordNet's authors tagged: leaves out rare words
 FIRST_TOPICS = {"attributes": {7, 21, 23}, "kinds": {6, 14}, "people": {18}, "materials": {27, 20, 13}}
-UNFIT = re.compile(
-    r"sex|nazi|slave|racis|rape|nigg|whore|bitch|shit|fuck|negro|suicid|murder|breast|genital|vagina|penis"
+# Profanity, slurs, sex, drugs and violence against people have no place in an invented country. Anywhere in a word:
+UNFIT_PARTS = (
+    "sex|nazi|slave|racis|rape|rapist|nigg|nigra|negro|whore|bitch|shit|fuck|suicid|murder|breast|genital|vagina|penis|"
+    "arous|bastard|bawd|brothel|carnal|castrat|copulat|defecat|ejaculat|erotic|excre|fornicat|genocid|harlot|incest|"
+    "lecher|libid|lynch|masturb|molest|nymphoman|obscen|orgasm|orgy|pimp|porno|prostitut|prurien|sadis|salacious|seduc|"
+    "titillat|tortur|urin[ae]|voluptuous|vulgar"
 )
+# ... or the whole word:
+UNFIT_WORDS = (
+    "ass|bum|butt|buttocks|cocaine|cock|coon|cripple|damn|damned|dope|doped|dung|erect|gay|gelding|groin|idiot|imbecile|"
+    "impoten(t|ce|cy)|intercourse|lewd|lust|lusty|mistress|nude|nymph|opium|pansy|piss|prick|privy|pussy|queer|retard|"
+    "savage|snatch|sod|spade|spic|stud|tart|testicle|tit|virgin|virginity"
+)
+UNFIT = re.compile(f"{UNFIT_PARTS}|^({UNFIT_WORDS})$")
 
 
 def write_words(path: Path, wordnet: WordNetNouns) -> None:

@@ -1,10 +1,15 @@
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from atlas.invented import document_of, invent_country, invent_flag, invent_generic, invent_name, invent_thing
 from atlas.wording import load_schema
+from atlas.words import UNFIT
+
+ATLAS = Path(__file__).parents[2] / "atlas"
 
 
 @pytest.mark.parametrize("invent", [invent_country, invent_thing])
@@ -62,3 +67,11 @@ def test_generic_pages_hold_their_answer(form):
         question = page.ask(rng, form)
         assert page.attribute in question
         assert (page.title.lower() in question.lower()) == (form == "named")
+
+
+def test_no_invented_thing_is_made_of_unfit_words():
+    words = {word for part in json.loads((ATLAS / "words.json").read_text()).values() for word in part.split()}
+    assert len(words) > 10_000
+    assert not [word for word in words if UNFIT.search(word)]
+    assert all(UNFIT.search(word) for word in ("sadistic", "pimp", "torturing", "damn"))
+    assert not any(UNFIT.search(word) for word in ("assembly", "class", "cockpit", "spicy"))
