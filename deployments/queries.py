@@ -9,7 +9,7 @@ from deployments.schema import AnswerBody, DocumentsBody, EmbeddingsBody, Search
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
 from mmrag.images import parse_data_uri
-from mmrag.types import Document, Query
+from mmrag.types import Document, Query, Sampling
 from mmrag.validation import check_text
 
 
@@ -49,8 +49,9 @@ def _from_form(fields: dict[str, Any], model: type[SearchBody]) -> tuple[SearchB
     for name, value in fields.items():
         if isinstance(value, bytes):
             raise InvalidRequest(f"{name} must be a text field, not a file", param=name)
-    if isinstance(fields.get("labels"), str):
-        fields["labels"] = [fields["labels"]]
+    for name in ("labels", "stop"):
+        if isinstance(fields.get(name), str):
+            fields[name] = [fields[name]]
     if isinstance(fields.get("filters"), str):
         fields["filters"] = parse_json(fields["filters"].encode("utf-8", "surrogatepass"))
     return validated(fields, model, strict=False), image
@@ -64,6 +65,7 @@ def _query(body: SearchBody, image: bytes | None, tenant: str) -> Query:
             "labels": body.labels,
             "explain": body.explain,
             "max_new_tokens": body.max_new_tokens,
+            "sampling": Sampling(body.temperature, body.sampling_top_k, body.top_p, body.seed, tuple(body.stop)),
         }
     return Query(**fields)
 

@@ -32,6 +32,9 @@ T = TypeVar("T")
 MAX_CALLS = 2
 """Calls in flight to one component: while one is computed the next is on its way."""
 
+MAX_DECODER_CALLS = 16
+"""The decoder takes requests at any time: what arrives joins those being written. A call ends with its last answer."""
+
 MAX_TEXTS_PER_CALL = 256
 MAX_PIXEL_BYTES_PER_CALL = 16 * 2**20
 MAX_PIXEL_BYTES = 2**20
@@ -142,7 +145,7 @@ class RemoteDecoder(RemotePart):
             lambda requests: self.call("decode", requests),
             max_batch_cost=config.max_batch,
             max_queue_cost=config.max_queued_requests,
-            max_concurrent_batches=MAX_CALLS,
+            max_concurrent_batches=MAX_DECODER_CALLS,
             name=self.name,
         )
 

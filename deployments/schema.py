@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticKnownError
 
 from mmrag.config import Limits
-from mmrag.validation import MAX_METADATA_FIELDS, MAX_METADATA_VALUES
+from mmrag.validation import MAX_METADATA_FIELDS, MAX_METADATA_VALUES, MAX_STOPS
 
 MAX_FIELDS = 32
 """More fields than any body has: an object with very many is refused without a look at each."""
@@ -32,6 +32,7 @@ def _at_most(max_items: int) -> Any:
 DataUri = Annotated[str, Field(description='an image as "data:image/png;base64,…" (PNG, JPEG, WebP or GIF)')]
 Scalar = str | int | float | bool
 Labels = Annotated[list[str], _at_most(_LIMITS.max_labels)]
+Stops = Annotated[list[str], _at_most(MAX_STOPS)]
 Values = Annotated[list[str], _at_most(MAX_METADATA_VALUES)]
 Metadata = Annotated[dict[str, Scalar | Values], BeforeValidator(_few(MAX_METADATA_FIELDS))]
 
@@ -69,8 +70,15 @@ class AnswerBody(SearchBody):
     task: Literal["answer", "caption", "classify"] = "answer"
     labels: Labels = Field([], description="classify: choose among these instead of the trained labels")
     stream: bool = Field(False, description="answer with server-sent events: `token`s, then `answer`")
-    explain: bool = Field(False, description="say what each word of the answer rests on")
+    explain: bool | Literal["loo"] = Field(
+        False, description='say what each word of the answer rests on; "loo": also the answer without each passage'
+    )
     max_new_tokens: int = Field(64, description="the longest answer, in tokens")
+    temperature: float = Field(0.0, description="0: the likeliest words; up to 2: drawn, the more freely the higher")
+    sampling_top_k: int = Field(0, description="draw among so many of the likeliest tokens; 0 for all")
+    top_p: float = Field(1.0, description="draw among the fewest tokens that have this much probability together")
+    seed: int | None = Field(None, description="the same seed draws the same answer")
+    stop: Stops = Field([], description="strings that end the answer and do not belong to it")
 
 
 class EmbeddingsBody(_Request):
@@ -143,11 +151,14 @@ class LabelView(BaseModel):
 
 
 class AttributionView(BaseModel):
-    """What the answer rests on: shares copied from each passage, whole and by token."""
+    """What the answer rests on: shares of each passage, whole and by token. `kind`: what a share is of: "copied"
+    probability, or attention where a model does not copy. `without`: the answer without each passage, for "loo"."""
 
     passages: dict[str, float]
     tokens: list[dict[str, Any]]
     regions: list[list[float]] | None = None
+    kind: Literal["copied", "attended"]
+    without: dict[str, str] | None = None
 
 
 class AnswerView(BaseModel):

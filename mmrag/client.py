@@ -58,7 +58,8 @@ class Client:
         self._http.close()
 
     def answer(self, text: str | None = None, image: bytes | None = None, **fields: Any) -> dict[str, Any]:
-        """The answer with its evidence. `fields`: task, labels, top_k, filters, explain, max_new_tokens."""
+        """The answer with its evidence. `fields`: task, labels, top_k, filters, explain, max_new_tokens, temperature,
+        sampling_top_k, top_p, seed, stop."""
         return self._call("POST", "/v1/answer", _query(text, image, fields))
 
     def stream(self, text: str | None = None, image: bytes | None = None, **fields: Any) -> Iterator[str | dict]:

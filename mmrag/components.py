@@ -127,7 +127,7 @@ class AnswerDecoder:
                 yield piece
         finally:
             self.engine.cancel(job)
-        yield _answer(job)
+        yield await self._with_each_left_out(job)
 
     def stats(self) -> dict[str, Any]:
         """How the engine is doing: see `mmrag.decoder.stats.Stats`."""
@@ -140,7 +140,17 @@ class AnswerDecoder:
             await done.wait()
         finally:
             self.engine.cancel(job)
-        return _answer(job)
+        return await self._with_each_left_out(job)
+
+    async def _with_each_left_out(self, job: "Job") -> Decoded:
+        """The answer; with `explain: "loo"` also what it is without each passage, all decoded together."""
+        answer, request = _answer(job), job.request
+        if request.explain == "loo" and answer.attribution is not None:
+            left = [request.passages[:k] + request.passages[k + 1 :] for k in range(len(request.passages))]
+            others = await self.decode([replace(request, passages=passages, explain=False) for passages in left])
+            pairs = zip(request.passages, others, strict=True)
+            answer.attribution.without = {passage.id: other.text for passage, other in pairs}
+        return answer
 
     async def _submit(self, request: DecodeRequest, changed: asyncio.Event, wants_pieces: bool = False) -> "Job":
         loop = asyncio.get_running_loop()

@@ -18,7 +18,7 @@ import numpy as np
 from mmrag.cache import EmbeddingCache, embedding_key
 from mmrag.config import Limits
 from mmrag.errors import DeadlineExceeded, Unavailable
-from mmrag.images import decode_image
+from mmrag.images import MAX_DECODED, decode_image
 from mmrag.knowledge.ingest import Ingestor
 from mmrag.knowledge.passages import Splitter
 from mmrag.parts import Decoder, EmbedsImages, EmbedsTexts, Knowledge
@@ -39,9 +39,6 @@ from mmrag.validation import check_query
 
 UPSERT_TIMEOUTS = 10
 """Documents may take this many times as long as a question."""
-
-MAX_DECODED_IMAGES = 32
-"""Decoded pictures of one call that are in memory at a time: each takes about a megabyte."""
 
 
 @dataclass(slots=True)
@@ -221,8 +218,8 @@ class Pipeline:
     async def _embed_images(self, images: list[bytes]) -> list[tuple[np.ndarray, np.ndarray]]:
         async def compute(missing: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
             embedded: list[tuple[np.ndarray, np.ndarray]] = []
-            for first in range(0, len(missing), MAX_DECODED_IMAGES):
-                group = missing[first : first + MAX_DECODED_IMAGES]
+            for first in range(0, len(missing), MAX_DECODED):
+                group = missing[first : first + MAX_DECODED]
                 decoded = [await asyncio.to_thread(decode_image, images[i], self._limits) for i in group]
                 found = await self._image_encoder.embed(decoded)
                 embedded += zip(found.embeddings, found.grids, strict=True)
@@ -279,11 +276,13 @@ def _decode_request(query: Query, embedded: _Embedded, passages: list[Passage]) 
         labels=query.labels,
         max_new_tokens=query.max_new_tokens,
         explain=query.explain,
+        sampling=query.sampling,
         deadline_s=query.deadline_s,
     )
 
 
 def _answer(decoded: Decoded, passages: list[Passage], trace: _Trace) -> Answer:
+    trace.timings_ms |= {f"decode_{name}": value for name, value in decoded.timings_ms.items()}
     trace.timings_ms["total"] = round(1000 * (time.perf_counter() - trace.started_s), 2)
     return Answer(
         id=f"ans-{uuid.uuid4().hex}",

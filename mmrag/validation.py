@@ -5,11 +5,16 @@ import math
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
-from mmrag.types import Document, MetadataValue, Query
+from mmrag.types import Document, MetadataValue, Query, Sampling
 
 MAX_ID_CHARS = 512
 MAX_CLASSIFY_LABEL_CHARS = 200
 """Every label that is to be chosen among is scored by the decoder."""
+
+MAX_TEMPERATURE = 2
+MAX_SAMPLING_TOP_K = 1_000
+MAX_STOPS = 8
+MAX_STOP_CHARS = 64
 
 MAX_METADATA_FIELDS = 64
 MAX_METADATA_VALUES = 64
@@ -30,6 +35,7 @@ def check_query(query: Query, limits: Limits) -> None:
         raise InvalidRequest(f"top_k must be from 1 to {limits.max_top_k}", param="top_k")
     if not 1 <= query.max_new_tokens <= limits.max_new_tokens:
         raise InvalidRequest(f"max_new_tokens must be from 1 to {limits.max_new_tokens}", param="max_new_tokens")
+    _check_sampling(query.sampling)
     if query.image is not None and len(query.image) > limits.max_image_bytes:
         raise TooLarge(f"image has more than {limits.max_image_bytes:,} bytes", param="image")
     _check_labels(query.labels, limits, MAX_CLASSIFY_LABEL_CHARS)
@@ -63,6 +69,23 @@ def check_text(text: str, param: str, max_chars: int) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"{param} contains a lone surrogate, which is not text", param=param) from error
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    bounds = {"temperature": (0, MAX_TEMPERATURE), "top_k": (0, MAX_SAMPLING_TOP_K), "seed": (0, 2**63 - 1)}
+    for name, (least, most) in bounds.items():
+        value = getattr(sampling, name)
+        if value is not None and not least <= value <= most:
+            param = "sampling_top_k" if name == "top_k" else name
+            raise InvalidRequest(f"{param} must be from {least:,} to {most:,}", param=param)
+    if not 0 < sampling.top_p <= 1:
+        raise InvalidRequest("top_p must be more than 0 and at most 1", param="top_p")
+    if len(sampling.stop) > MAX_STOPS:
+        raise TooLarge(f"stop: at most {MAX_STOPS} strings are allowed", param="stop")
+    for stop in sampling.stop:
+        check_text(stop, "stop", MAX_STOP_CHARS)
+        if not stop:
+            raise InvalidRequest("a stop string must not be empty", param="stop")
 
 
 def _check_labels(labels: list[str], limits: Limits, max_chars: int) -> None:

@@ -98,7 +98,7 @@ class Rows:
         return last
 
     def begin_step(self, last_ids: list[int]) -> Tensor:
-        """Note the tokens last written; the bias [P, H, 1, T] of the step for the first P rows, a multiple of `ROW_STEP`."""
+        """Note the tokens last written; the bias [P, H, 1, T] for the first P rows, P a multiple of `ROW_STEP`."""
         for history, token in zip(self.history, last_ids, strict=True):
             history.append(token)
             del history[: -self._num_remembered]
