@@ -18,6 +18,9 @@ MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "
 MAX_SIDE = 512
 """Pictures are scaled down to this side, in pixels: more than any encoder here looks at."""
 
+MAX_DECODED = 32
+"""Decoded pictures of one call that may be in memory at a time: each takes up to a megabyte."""
+
 _COARSE_SIDE = 4 * MAX_SIDE
 """Modes that cannot be averaged without a copy of the whole picture are thinned out to this side first."""
 

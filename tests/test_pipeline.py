@@ -1,5 +1,6 @@
 import asyncio
 import io
+import time
 
 import numpy as np
 import pytest
@@ -107,6 +108,13 @@ async def test_a_deadline_ends_the_work(parts):
         await parts.pipeline(timeout_s=0.05).answer(Query(text="a"))
     await asyncio.sleep(0.01)
     assert parts.text_encoder.num_cancelled == 1
+
+
+async def test_the_deadline_reaches_the_decoder(parts):
+    deadline_s = time.time() + 7
+    await parts.pipeline(timeout_s=60).answer(Query(text="a", deadline_s=deadline_s))
+    [_ async for _ in parts.pipeline(timeout_s=60).stream(Query(text="a", deadline_s=deadline_s))]
+    assert [request.deadline_s for request in parts.decoder.requests] == [deadline_s, deadline_s]
 
 
 async def test_embedding_and_writing_have_deadlines_too(parts):

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
-from mmrag.images import decode_image, image_id, sniff_media_type
+from mmrag.images import MAX_DECODED, decode_image, image_id, sniff_media_type
 from mmrag.knowledge.passages import Span, Splitter
 from mmrag.parts import EmbedsImages, EmbedsTexts, Writes
 from mmrag.types import (
@@ -24,7 +24,6 @@ from mmrag.types import (
 from mmrag.validation import check_document
 
 MAX_BATCH_DOCUMENTS = 64
-MAX_BATCH_IMAGES = 32
 MAX_BATCH_TEXTS = 128
 MAX_TITLE_CHARS = 200
 """Of a longer title only this much goes into the embedding of each passage."""
@@ -138,8 +137,7 @@ class Ingestor:
         encoded: dict[int, list[EncodedImage]] = {i: [] for i in images}
         errors: dict[int, InvalidRequest] = {}
         places = [(i, place, content) for i, contents in images.items() for place, content in enumerate(contents)]
-        # In small groups, because decoded pictures are large.
-        for group in _groups(places, MAX_BATCH_IMAGES):
+        for group in _groups(places, MAX_DECODED):
             decoded = await asyncio.to_thread(_decode_all, group, self._limits, errors)
             if decoded:
                 result = await self._image_encoder.embed([pixels for _, _, pixels in decoded])
@@ -209,7 +207,7 @@ def _batches(source: Iterable[Document | Refusal]) -> Iterator[list[Document | R
     for item in source:
         batch.append(item)
         num_images += len(item.images) if isinstance(item, Document) else 0
-        if len(batch) == MAX_BATCH_DOCUMENTS or num_images >= MAX_BATCH_IMAGES:
+        if len(batch) == MAX_BATCH_DOCUMENTS or num_images >= MAX_DECODED:
             yield batch
             batch, num_images = [], 0
     if batch:

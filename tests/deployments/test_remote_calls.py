@@ -1,16 +1,18 @@
 """What a caller of a deployment gets when replicas die, hang, refuse, or raise."""
 
 import asyncio
+import time
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments import remote_calls
-from deployments.remote import RemoteRetriever
+from deployments.remote import RemoteDecoder, RemoteRetriever
 from deployments.remote_calls import RemotePart
-from mmrag.config import RetrieverConfig
-from mmrag.errors import InvalidRequest, NotFound, Overloaded, RankLost, Unavailable
+from mmrag.config import DecoderConfig, RetrieverConfig
+from mmrag.errors import DeadlineExceeded, InvalidRequest, NotFound, Overloaded, RankLost, Unavailable
+from mmrag.types import Decoded, DecodeRequest
 
 
 class Handle:
@@ -85,6 +87,26 @@ async def test_a_deletion_that_was_done_before_its_replica_was_lost_is_no_error(
     await RemoteRetriever(Handle(ActorDiedError(), gone), RetrieverConfig()).delete("tenant", "a")
     with pytest.raises(NotFound):
         await RemoteRetriever(Handle(gone), RetrieverConfig()).delete("tenant", "a")
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_not_asked_for():
+    handle = Decoding(0.1)
+    decoder = RemoteDecoder(handle, DecoderConfig(max_batch=1))
+    busy = [asyncio.create_task(decoder.decode([question(time.time() + 60)])) for _ in range(40)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(DeadlineExceeded):
+        await decoder.decode([question(time.time() + 0.02)])
+    await asyncio.gather(*busy)
+    assert handle.num_calls == len(busy)
+
+
+class Decoding(Handle):
+    async def _respond(self, outcome):
+        return [Decoded(f"after {await super()._respond(outcome)} s")]
+
+
+def question(deadline_s: float) -> DecodeRequest:
+    return DecodeRequest("a", None, None, None, [], deadline_s=deadline_s)
 
 
 class Streaming(Handle):
