@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+
 V = TypeVar("V")
 Key = bytes
 
@@ -70,12 +72,13 @@ class EmbeddingCache(Generic[V]):
         What `compute` raises reaches every caller that waits for it. The computation goes on when the caller that
         started it leaves, as long as another waits.
         """
-        missing = [i for i, key in _unique(keys) if key not in self._entries and key not in self._in_flight]
+        entries, in_flight = self._entries, self._in_flight
+        missing = [key for key in dict.fromkeys(keys) if key not in entries and key not in in_flight]
         self._num_hits += len(keys) - len(missing)
-        found = {key: self._touch(key) for key in keys if key in self._entries}
+        found = {key: self._touch(key) for key in keys if key in entries}
         if missing:
             self._start(keys, missing, compute)
-        flights = {self._in_flight[key] for key in keys if key not in found}
+        flights = {in_flight[key] for key in keys if key not in found}
         for flight in flights:  # join them all before waiting for any: a flight nobody waits for is cancelled
             flight.num_waiting += 1
         try:
@@ -86,18 +89,16 @@ class EmbeddingCache(Generic[V]):
                 self._leave(flight)
         return [found[key] for key in keys]
 
-    def _start(self, keys: Sequence[Key], missing: list[int], compute: Callable) -> None:
+    def _start(self, keys: Sequence[Key], missing: list[Key], compute: Callable) -> None:
         async def fly() -> dict[Key, V]:
-            found = await self._from_second([keys[i] for i in missing])
-            absent = [i for i in missing if keys[i] not in found]
-            if absent:
-                found |= await self._computed(keys, absent, compute)
+            found = await self._from_second(missing)
+            if len(found) < len(missing):
+                found |= await self._computed(keys, [key for key in missing if key not in found], compute)
             self._keep(found)
             return found
 
-        flight = _Flight([keys[i] for i in missing], fly)
-        for key in flight.keys:
-            self._in_flight[key] = flight
+        flight = _Flight(missing, fly)
+        self._in_flight |= dict.fromkeys(missing, flight)
         flight.task.add_done_callback(lambda _: self._land(flight))
 
     async def _from_second(self, keys: list[Key]) -> dict[Key, V]:
@@ -108,10 +109,11 @@ class EmbeddingCache(Generic[V]):
         self._num_second_hits += len(found)
         return found
 
-    async def _computed(self, keys: Sequence[Key], absent: list[int], compute: Callable) -> dict[Key, V]:
+    async def _computed(self, keys: Sequence[Key], absent: list[Key], compute: Callable) -> dict[Key, V]:
         self._num_misses += len(absent)
-        values = await compute(absent)
-        computed = {keys[i]: value for i, value in zip(absent, values, strict=True)}
+        first = {key: position for position, key in reversed(list(enumerate(keys)))}
+        values = await compute([first[key] for key in absent])
+        computed = dict(zip(absent, values, strict=True))
         return self.second.put(computed) if self.second else computed
 
     def _leave(self, flight: "_Flight[V]") -> None:
@@ -130,7 +132,9 @@ class EmbeddingCache(Generic[V]):
         return self._entries[key]
 
     def _keep(self, computed: dict[Key, V]) -> None:
-        self._entries.update(computed)
+        if not self._max_entries:
+            return
+        self._entries.update((key, _of_its_own(value)) for key, value in computed.items())
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
@@ -145,6 +149,8 @@ class _Flight(Generic[V]):
         self.task = asyncio.get_running_loop().create_task(fly(), context=contextvars.Context())
 
 
-def _unique(keys: Sequence[Key]) -> list[tuple[int, Key]]:
-    first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    return sorted((i, key) for key, i in first.items())
+def _of_its_own(value: V) -> V:
+    """An array that is a row of a batch would keep the whole batch in memory."""
+    if isinstance(value, np.ndarray):
+        return value if value.base is None else value.copy()
+    return tuple(_of_its_own(part) for part in value) if isinstance(value, tuple) else value

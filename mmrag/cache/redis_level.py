@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 URL_VARIABLE = "MMRAG_REDIS_URL"
 KEY_PREFIX = b"mmrag:embedding:"
+KEY_BYTES = 32
+"""A key is a SHA-256 digest."""
 
 MAX_KEYS_PER_CALL = 256
 MAX_BYTES_PER_CALL = 2**20
@@ -58,6 +60,8 @@ class RedisLevel:
 
     async def get(self, keys: Sequence[Key]) -> list[Embedding | None]:
         """The embeddings stored under `keys`, None for each that is not there or could not be had in time."""
+        if len(keys) <= MAX_KEYS_PER_CALL:
+            return await self._get(keys)
         parts = [keys[start : start + MAX_KEYS_PER_CALL] for start in range(0, len(keys), MAX_KEYS_PER_CALL)]
         return [embedding for part in parts for embedding in await self._get(part)]
 
@@ -97,18 +101,27 @@ class RedisLevel:
         if not self._reading.allows():
             return [None] * len(keys)
         self._enter_loop()
-        names = [KEY_PREFIX + key for key in keys]
-        mget = self._redis.mget_nonatomic if self._config.redis_cluster else self._redis.mget
         try:
             async with asyncio.timeout(self._timeout_s):
-                blobs = await mget(names)
+                blobs = await self._mget(keys)
         except Exception as error:
             self._note_failure(self._reading, "read", error)
             return [None] * len(keys)
         self._reading.succeeded()
         found = unpack(keys, blobs)
-        self.counts["garbage"] += sum(b is not None and e is None for b, e in zip(blobs, found, strict=True))
+        self.counts["garbage"] += sum(embedding is None for embedding in found) - blobs.count(None)
         return found
+
+    async def _mget(self, keys: Sequence[Key]) -> list[bytes | None]:
+        if self._config.redis_cluster:  # one MGET for each slot, in one go to each node
+            return await self._redis.mget_nonatomic([KEY_PREFIX + key for key in keys])
+        pool = self._redis.connection_pool
+        connection = await pool.get_connection()
+        try:
+            await connection.send_packed_command(_mget_command(keys))
+            return await connection.read_response()
+        finally:
+            await pool.release(connection)
 
     def _wait(self, key: Key, blob: bytes) -> None:
         if self._num_waiting_bytes + len(blob) > MAX_WAITING_BYTES:
@@ -159,6 +172,12 @@ class RedisLevel:
             log.warning("Redis cannot be %s, and is left alone for a while: %s %s", what, type(error).__name__, error)
 
 
+def _mget_command(keys: Sequence[Key]) -> bytes:
+    """MGET as it goes over the wire. redis-py would build it name by name, in a third of the time of the whole call."""
+    before_each = b"\r\n$%d\r\n" % (len(KEY_PREFIX) + KEY_BYTES) + KEY_PREFIX
+    return b"*%d\r\n$4\r\nMGET" % (len(keys) + 1) + before_each + before_each.join(keys) + b"\r\n"
+
+
 def _check(url: str) -> None:
     from redis.connection import parse_url
 
@@ -176,8 +195,8 @@ def _connect(url: str, config: CacheConfig) -> Any:
     from redis.exceptions import ConnectionError
 
     timeout_s = config.timeout_ms / 1000
-    bounds = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    bounds |= {"max_connections": config.max_connections}
+    # No time-out of single reads: each call as a whole has one, and a second one within costs as much as it all.
+    bounds = {"socket_timeout": None, "socket_connect_timeout": timeout_s, "max_connections": config.max_connections}
     if config.redis_cluster:
         return RedisCluster.from_url(url, **bounds)
     # Once more at once, but only where the connection was lost: a Redis that was restarted closed all of them.

@@ -1,5 +1,7 @@
 import asyncio
 
+import numpy as np
+
 from mmrag.cache import EmbeddingCache, embedding_key
 
 
@@ -96,6 +98,14 @@ async def test_an_error_reaches_every_caller_and_is_not_cached():
     results = await asyncio.gather(*(cache.get_many([b"a"], fail) for _ in range(3)), return_exceptions=True)
     assert [str(result) for result in results] == ["no model"] * 3
     assert await cache.get_many([b"a"], lambda missing: _return([1])) == [1]
+
+
+async def test_a_row_that_is_kept_does_not_keep_its_batch():
+    cache: EmbeddingCache[np.ndarray] = EmbeddingCache(max_entries=10)
+    batch = np.ones((100, 4))
+    await cache.get_many([b"a", b"b"], lambda missing: _return([batch[0], (batch[1], batch[2])]))
+    vector, (other, grid) = await cache.get_many([b"a", b"b"], None)
+    assert vector.base is None and other.base is None and grid.base is None
 
 
 def test_keys_of_different_inputs_differ():

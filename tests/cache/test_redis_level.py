@@ -158,7 +158,7 @@ async def test_an_evicting_redis_keeps_to_its_bound():
     with redis_server("--maxmemory", "3mb") as server:
         async with Service(server.url) as service:
             for round_ in range(40):
-                keys = {bytes([round_]) * 16 + key[:16]: VECTORS[i] for i, key in enumerate(KEYS)}
+                keys = {bytes([round_]) * 4 + key[:28]: VECTORS[i] for i, key in enumerate(KEYS)}
                 service.level.put(keys)
                 await service.level.flush()
             assert server.admin.info("stats")["evicted_keys"] > 0
@@ -188,9 +188,9 @@ async def test_what_cannot_be_written_in_time_does_not_pile_up(redis, monkeypatc
     monkeypatch.setattr("mmrag.cache.redis_level.MAX_WAITING_BYTES", 8 * 1024)
     async with Service(redis.url) as service:
         service.level.put(dict(zip(KEYS, VECTORS, strict=True)))
-        assert service.level.counts["not_written"] == 64 - 8 * 1024 // 784
+        assert service.level.counts["not_written"] == 64 - 8 * 1024 // 792
         await service.level.flush()
-        assert redis.admin.dbsize() == 8 * 1024 // 784
+        assert redis.admin.dbsize() == 8 * 1024 // 792
 
 
 def test_it_serves_one_event_loop_after_the_other(redis):
