@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import threading
 import time
@@ -20,7 +21,9 @@ from mmrag.errors import MmragError
 from mmrag.local import Local
 from tests.deployments.test_launch import ROOT, ZUBROVIA, Running, until
 
-TEXTS = ["What is the capital of Zubrovia?", "Where does the grosz come from, and who pays with it?"]
+MAX_NEW_TOKENS = 40
+CLEAR = r"Unavailable: .*(a rank of the sharded decoder was lost|does not answer|was lost while it answered)"
+TEXTS = ["What is the capital of Zubrovia?", "Where does the government of Zubrovia sit?"]
 
 
 def test_a_place_for_each_rank_and_what_the_file_says_comes_first():
@@ -41,7 +44,7 @@ def config(models, tmp_path_factory):
     [application] = written["applications"]
     application["args"] |= {
         "image_encoder": {"model": str(models / "image_encoder")},
-        "decoder": {"model": str(models / "fusion_decoder"), "tensor_parallel_size": 2, "num_threads": 1},
+        "decoder": {"model": str(ROOT / "atlas/weights/fusion_decoder"), "tensor_parallel_size": 2, "num_threads": 1},
         "retriever": {"path": "knowledge.sqlite"},
     }
     path = tmp_path_factory.mktemp("service") / "serve_config.yaml"
@@ -72,40 +75,53 @@ def ranks_of(service: Running) -> list[int]:
 
 def answers_of(service: Running) -> list[str]:
     with Client(service.url) as client:
-        return [client.answer(text, max_new_tokens=40)["answer"] for text in TEXTS]
+        return [client.answer(text, max_new_tokens=MAX_NEW_TOKENS)["answer"] for text in TEXTS]
 
 
 @pytest.mark.integration
 def test_a_lost_rank_fails_what_is_in_flight_and_the_replica_is_replaced(service):
     expected = answers_of(service)
     [rank], [replica] = ranks_of(service), pids_of(service, "ServeReplica:mmrag:FusionDecoder")
-    outcomes, stop = [], threading.Event()
+    assert expected == ["Lutzport"] * 2
+    answers, errors, stop = [], [], threading.Event()
 
-    def ask() -> None:
+    def ask(is_streamed: bool) -> None:
         with Client(service.url) as client:
             while not stop.is_set():
                 started_s = time.monotonic()
                 try:
-                    outcomes.append(client.answer(TEXTS[0], max_new_tokens=40)["answer"])
+                    answers.append(one_answer(client, is_streamed))
                 except MmragError as error:
-                    outcomes.append(type(error).__name__)
+                    errors.append(f"{type(error).__name__}: {error}")
                     stop.wait(0.2)
                 assert time.monotonic() - started_s < 60
 
-    callers = [threading.Thread(target=ask) for _ in range(4)]
+    callers = [threading.Thread(target=ask, args=(bool(i % 2),)) for i in range(4)]
     for caller in callers:
         caller.start()
-    time.sleep(1)
+    until(lambda: len(answers) > 8)
     os.kill(rank, signal.SIGKILL)
-    until(lambda: [pid for pid in ranks_of(service) if pid != rank])
-    until(lambda: outcomes[-1:] == expected[:1])
+    until(lambda: errors)  # there is no other replica to turn to
+    num_before = len(answers)
+    until(lambda: len(answers) > num_before + 8)
     stop.set()
     for caller in callers:
         caller.join()
-    assert set(outcomes) <= {expected[0], "Unavailable", "RankLost", "Overloaded", "DeadlineExceeded"}
+    assert set(answers) == {expected[0]}
+    assert all(re.match(CLEAR, error) for error in errors), errors
     assert answers_of(service) == expected
     assert not os.path.exists(f"/proc/{replica}")
-    assert len(ranks_of(service)) == 1
+    [another] = ranks_of(service)
+    assert another != rank
+
+
+def one_answer(client: Client, is_streamed: bool) -> str:
+    fields = {"text": TEXTS[0], "max_new_tokens": MAX_NEW_TOKENS}
+    if not is_streamed:
+        return client.answer(**fields)["answer"]
+    *pieces, last = client.stream(**fields)
+    assert "".join(pieces) == last["answer"]
+    return last["answer"]
 
 
 @pytest.mark.integration
@@ -125,8 +141,8 @@ def test_it_answers_as_one_process_does(service, config):
     alone = alone.model_copy(update={"decoder": alone.decoder.model_copy(update={"tensor_parallel_size": 1})})
     retriever = alone.retriever.model_copy(update={"path": str(config.parent / alone.retriever.path)})
     local = Local(alone.model_copy(update={"retriever": retriever}))
-    asked = [asyncio.run(local.query("answer", {"text": text, "max_new_tokens": 40})) for text in TEXTS[:1]]
-    assert answers_of(service)[:1] == [answer["answer"] for answer in asked]
+    asked = [asyncio.run(local.query("answer", {"text": text, "max_new_tokens": MAX_NEW_TOKENS})) for text in TEXTS]
+    assert answers_of(service) == [answer["answer"] for answer in asked]
 
 
 @pytest.mark.integration
