@@ -10,12 +10,14 @@ import argparse
 import io
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import resvg_py
@@ -24,6 +26,7 @@ from tqdm import tqdm
 
 from atlas.fxemoji_names import fxemoji_names
 from mmrag.encoders.pixels import square
+from mmrag.errors import ConfigurationError
 
 cache_dir = Path(__file__).parents[1] / ".cache" / "artists"
 heldout_dir = Path(__file__).parent / "heldout"
@@ -61,15 +64,33 @@ renamed_flags = {("flagpack", "gb"): "gb-eng", ("flagpack", "gb-eng"): "", ("fla
 
 
 def fetch(name: str) -> Path:
-    """The unpacked package of an artist, downloaded once with `npm pack`."""
+    """The unpacked package of an artist, downloaded once with `npm pack`.
+
+    Raises:
+        ConfigurationError: npm is not installed, or cannot fetch it.
+    """
     folder = cache_dir / "packages" / name
     if not (folder / "package" / "icons.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        package = f"@iconify-json/{name}@{ARTISTS[name].version}"
-        subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-            archive.extractall(folder, filter="data")
+        with TemporaryDirectory(dir=_made(cache_dir / "packages")) as partial:
+            with tarfile.open(_pack(f"@iconify-json/{name}@{ARTISTS[name].version}", Path(partial))) as archive:
+                archive.extractall(partial, filter="data")
+            shutil.rmtree(_made(folder) / "package", ignore_errors=True)
+            Path(partial, "package").rename(folder / "package")
     return folder / "package"
+
+
+def _pack(package: str, folder: Path) -> Path:
+    if shutil.which("npm") is None:
+        raise ConfigurationError("the artists' drawings come from npm, which is not here: apt-get install npm")
+    packed = subprocess.run(["npm", "pack", package], cwd=folder, capture_output=True, text=True)
+    if packed.returncode:
+        raise ConfigurationError(f"npm cannot fetch {package}: {packed.stderr.strip()[-500:]}")
+    return next(folder.glob("*.tgz"))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def load_artist(name: str) -> tuple[list[str], np.ndarray]:
@@ -77,7 +98,9 @@ def load_artist(name: str) -> tuple[list[str], np.ndarray]:
     path = cache_dir / f"{name}.npz"
     if not path.exists():
         ids, pictures = zip(*_render_all(name, picture_px), strict=True)
-        np.savez(path, ids=np.array(ids), pictures=np.stack([square(p, picture_px) for p in pictures]))
+        partial = _made(cache_dir) / f"{name}.partial.npz"
+        np.savez(partial, ids=np.array(ids), pictures=np.stack([square(p, picture_px) for p in pictures]))
+        partial.rename(path)
     with np.load(path) as stored:
         return stored["ids"].tolist(), stored["pictures"]
 
