@@ -99,10 +99,10 @@ class AnswerDecoder:
     """`decode` and `stream` for many callers at once over one decoding engine, which reads the first passages only."""
 
     def __init__(self, config: DecoderConfig, group: "Group | None" = None):
-        from mmrag.decoder.serving import load_engine
+        from mmrag.decoder.engine import Engine
 
         _use_threads(config.num_threads)
-        self.engine = load_engine(config, group)
+        self.engine = Engine.load(config, group)
         self._max_passages = config.max_passages
         self._preparing = _OneThread("fusion-decoder-inputs")
         self._num_preparing = 0

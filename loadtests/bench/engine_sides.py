@@ -11,7 +11,6 @@ from transformers import T5ForConditionalGeneration
 from loadtests.bench.engine_workload import Asked
 from mmrag.config import DecoderConfig
 from mmrag.decoder.engine import Engine, Job
-from mmrag.decoder.serving import load_engine
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Ours:
     def __init__(self, checkpoint: Path, num_rows: int = 64, memory_bytes: int = 8 * 2**30):
         config = DecoderConfig(model=str(checkpoint), max_batch=num_rows, max_new_tokens=128, memory_bytes=memory_bytes)
         self._config = config
-        self.engine: Engine = load_engine(config)
+        self.engine: Engine = Engine.load(config)
 
     def run(self, requests: list[Asked], span_s: float = 0.0) -> Run:
         """Requests arrive over `span_s` seconds, or all at once."""
@@ -56,7 +55,7 @@ class Ours:
             now_s = time.perf_counter() - started_s
             ended_s |= {job: now_s for job in jobs if job.is_done and job not in ended_s}
         latencies = [ended_s[job] - one.arrival * span_s for job, one in zip(jobs, requests, strict=True)]
-        return Run(max(ended_s.values()), latencies, [job.writing.tokens for job in jobs])
+        return Run(max(ended_s.values()), latencies, [job.output.tokens for job in jobs])
 
 
 class HuggingFace:

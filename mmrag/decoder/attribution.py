@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from mmrag.decoder.inputs import Prompt
-from mmrag.decoder.plan import Looks
+from mmrag.decoder.plan import TokenTrace
 from mmrag.types import Attribution, DecodeRequest
 
 MAX_PASSAGES = 3
@@ -19,18 +19,18 @@ MIN_SHARE = 0.005
 
 
 def attribute(
-    tokens: list[int], looks: list[Looks], request: DecodeRequest, prompts: list[Prompt], tokenizer: Tokenizer
+    tokens: list[int], traces: list[TokenTrace], request: DecodeRequest, prompts: list[Prompt], tokenizer: Tokenizer
 ) -> Attribution:
-    """`looks[i]` is where `tokens[i]` came from; `prompts` are what was read, in order."""
-    kind = "copied" if looks and looks[0].copied is not None else "attended"
+    """`traces[i]` is where `tokens[i]` came from; `prompts` are what was read, in order."""
+    kind = "copied" if traces and traces[0].copied is not None else "attended"
     ids = [passage.id for passage in request.passages]
-    per_token = [passage_shares(getattr(look, kind), prompts, len(ids)) for look in looks]
+    per_token = [passage_shares(getattr(trace, kind), prompts, len(ids)) for trace in traces]
     total = np.mean(per_token, 0) if per_token else np.zeros(len(ids))
     explained = [
-        token_attribution(tokenizer.decode([token]), shares, look, kind, prompts, request)
-        for token, shares, look in zip(tokens, per_token, looks, strict=True)
+        token_attribution(tokenizer.decode([token]), shares, trace, kind, prompts, request)
+        for token, shares, trace in zip(tokens, per_token, traces, strict=True)
     ]
-    regions = [look.regions for look in looks]
+    regions = [trace.regions for trace in traces]
     return Attribution(
         passages=dict(zip(ids, total.round(4).tolist(), strict=True)),
         tokens=explained,
@@ -53,12 +53,12 @@ def starts(prompts: list[Prompt]) -> list[int]:
 
 
 def token_attribution(
-    token: str, shares: np.ndarray, look: Looks, kind: str, prompts: list[Prompt], request: DecodeRequest
+    token: str, shares: np.ndarray, trace: TokenTrace, kind: str, prompts: list[Prompt], request: DecodeRequest
 ) -> dict:
-    mass = getattr(look, kind)
+    mass = getattr(trace, kind)
     best = [int(k) for k in np.argsort(-shares, kind="stable")[:MAX_PASSAGES] if shares[k] >= MIN_SHARE]
     words = [word for k in best for word in words_in(mass, prompts, k, request.passages[k].id)]
-    attended = passage_shares(look.attended, prompts, len(shares))
+    attended = passage_shares(trace.attended, prompts, len(shares))
     return {
         "token": token,
         "passages": named(shares, request),

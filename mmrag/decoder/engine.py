@@ -12,13 +12,18 @@ from typing import Protocol
 
 from tokenizers import Tokenizer
 
-from mmrag.decoder.answers import decoded, label_targets, labelled
-from mmrag.decoder.footprint import num_bytes
+from mmrag.config import DecoderConfig
+from mmrag.decoder.attribution import attribute
+from mmrag.decoder.checkpoint import find_checkpoint
+from mmrag.decoder.group import Group
 from mmrag.decoder.inputs import InputBuilder, Prompt
-from mmrag.decoder.plan import Admission, Looks, Plan, Result, Scoring
+from mmrag.decoder.plan import Admission, Plan, Result, Scoring, TokenTrace
+from mmrag.decoder.ranks import Leader
 from mmrag.decoder.scheduler import Decision, Limits, Scheduler, Sequence
+from mmrag.decoder.sequence_output import SequenceOutput, label_targets, labelled
 from mmrag.decoder.stats import Stats
-from mmrag.decoder.writing import Writing
+from mmrag.decoder.tokens import load_tokenizer
+from mmrag.decoder.worker import Worker
 from mmrag.errors import DeadlineExceeded, InvalidRequest, MmragError, Unavailable
 from mmrag.types import Decoded, DecodeRequest
 
@@ -43,12 +48,12 @@ class Job:
     sequence: Sequence
     admission: Admission
     prompts: list[Prompt]
-    writing: Writing
+    output: SequenceOutput
     on_change: Callable[[], None]
     wants_pieces: bool = False
     targets: list[list[int]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    looks: list[Looks] = field(default_factory=list)
+    traces: list[TokenTrace] = field(default_factory=list)
     decoded: Decoded | None = None
     error: Exception | None = None
     submitted_s: float = field(default_factory=time.perf_counter)
@@ -63,7 +68,7 @@ class Job:
         """What has been written since this was last asked, as far as it is certain."""
         if self.request.task == "classify":
             return self.decoded.text if self.decoded is not None else ""
-        return self.writing.piece()
+        return self.output.piece()
 
 
 class Engine:
@@ -76,6 +81,23 @@ class Engine:
         self.work_arrived = threading.Condition()
         self._jobs: dict[Sequence, Job] = {}
         self._last_ids: dict[Sequence, int] = {}
+
+    @classmethod
+    def load(cls, config: DecoderConfig, group: Group | None = None) -> "Engine":
+        """An engine over the configured checkpoint, in this process or, with a `group`, leading its ranks.
+
+        The other ranks do `ranks.follow(Worker.load(config, group), group)`. Raises ConfigurationError.
+        """
+        worker = Worker.load(config, group)
+        tokenizer = load_tokenizer(find_checkpoint(config.model))
+        inputs = InputBuilder(tokenizer, worker.model.config, config.max_passage_tokens)
+        limits = Limits(
+            max_rows=config.max_batch,
+            max_waiting=config.max_queued_requests,
+            memory_bytes=config.memory_bytes,
+            prefill_tokens=config.prefill_tokens,
+        )
+        return cls(worker if group is None else Leader(worker, group), inputs, limits, config.max_new_tokens)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -101,11 +123,13 @@ class Engine:
         if sampling.seed is None:
             sampling = replace(sampling, seed=random.getrandbits(63))
         admission = Admission(evidence, sampling, bool(request.explain), is_choice and not request.labels)
-        size = num_bytes(config, evidence, request.max_new_tokens)
-        sequence = Sequence(evidence.source_ids.shape[1], size, request.deadline_s)
-        writing = Writing(self.tokenizer, config.end_id, request.max_new_tokens, list(sampling.stop))
+        num_image = evidence.text_embeddings.shape[1] + evidence.image_embeddings.shape[1] + evidence.grid.shape[1]
+        num_source = evidence.source_ids.shape[1]
+        num_bytes = config.num_cache_bytes(num_source, num_image, request.max_new_tokens)
+        sequence = Sequence(num_source, num_bytes, request.deadline_s)
+        output = SequenceOutput(self.tokenizer, config.end_id, request.max_new_tokens, list(sampling.stop))
         targets = label_targets(self.tokenizer, config.end_id, request.labels) if is_choice else []
-        return Job(request, sequence, admission, prompts, writing, on_change, wants_pieces, targets)
+        return Job(request, sequence, admission, prompts, output, on_change, wants_pieces, targets)
 
     def submit(self, job: Job) -> Job:
         """Queue a job. Raises Overloaded when too many wait, InvalidRequest when there is no room for it ever."""
@@ -178,18 +202,24 @@ class Engine:
                 if job.request.task == "classify":
                     self._choose(job, result.label_probabilities.get(row))
                 else:
-                    self._write(job, token, result.looks.get(row))
+                    self._write(job, token, result.traces.get(row))
 
-    def _write(self, job: Job, token: int, looks: Looks | None) -> None:
+    def _write(self, job: Job, token: int, trace: TokenTrace | None) -> None:
         self.stats.num_tokens += 1
-        if not job.writing.tokens and not job.first_token_s:
+        if not job.output.tokens and not job.first_token_s:
             job.first_token_s = time.perf_counter()
-        if job.writing.add(token) and looks is not None:
-            job.looks.append(looks)
-        if job.writing.finish_reason:
-            self._finish(job, decoded(job, self.tokenizer))
+        if job.output.add(token) and trace is not None:
+            job.traces.append(trace)
+        if job.output.finish_reason:
+            self._finish(job, self._answer(job))
         elif job.wants_pieces:
             job.on_change()
+
+    def _answer(self, job: Job) -> Decoded:
+        output, explained = job.output, None
+        if job.request.explain:
+            explained = attribute(output.tokens, job.traces, job.request, job.prompts, self.tokenizer)
+        return Decoded(output.text, None, explained, len(output.tokens), output.finish_reason)
 
     def _choose(self, job: Job, trained: list[float] | None) -> None:
         if trained is not None:

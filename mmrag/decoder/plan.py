@@ -51,7 +51,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Looks:
+class TokenTrace:
     """Where one token of an explained sequence came from.
 
     Attributes:
@@ -71,6 +71,6 @@ class Result:
 
     tokens: list[int] = field(default_factory=list)
     have_joined: bool = False
-    looks: dict[int, Looks] = field(default_factory=dict)
+    traces: dict[int, TokenTrace] = field(default_factory=dict)
     label_probabilities: dict[int, list[float]] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)

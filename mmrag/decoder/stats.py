@@ -56,7 +56,7 @@ class Stats:
         first_s = job.first_token_s - job.submitted_s
         self.first_token_s.append(first_s)
         timings = {"queued": job.read_s - job.submitted_s, "first_token": first_s}
-        if (num_more := len(job.writing.tokens) - 1) > 0:
+        if (num_more := len(job.output.tokens) - 1) > 0:
             timings["per_token"] = (now_s - job.first_token_s) / num_more
             self.per_token_s.append(timings["per_token"])
         return {name: round(1000 * seconds, 3) for name, seconds in timings.items()}

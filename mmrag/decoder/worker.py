@@ -4,18 +4,17 @@ import torch
 from torch import Tensor
 
 from mmrag.config import DecoderConfig
+from mmrag.decoder.attribution_trace import AttributionTracer
 from mmrag.decoder.checkpoint import find_checkpoint, load_model
+from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
 from mmrag.decoder.group import Group
 from mmrag.decoder.heads import Copying, with_copied
-from mmrag.decoder.looks import Onlooker
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
 from mmrag.decoder.plan import Admission, Plan, Result
 from mmrag.decoder.prefill import Prefill
-from mmrag.decoder.rows import Rows
 from mmrag.decoder.sampling import Sampler, next_tokens
-from mmrag.decoder.scoring import likelihoods
-from mmrag.decoder.shelves import ShelvedMemory, Shelves
+from mmrag.decoder.self_attention_cache import SelfAttentionCache
 
 
 class Worker:
@@ -30,14 +29,14 @@ class Worker:
     def reset(self) -> None:
         """Forget every sequence."""
         model, layers = self.model, range(len(self.model.decoder))
-        self.rows, self.shelves = Rows(model, *self._size), Shelves()
+        self.self_cache, self.cross_cache = SelfAttentionCache(model, *self._size), CrossAttentionCache()
         self._prefill: Prefill | None = None
         self._sequences: list[Admission] = []
         self._samplers: list[Sampler] = []
-        text = [ShelvedMemory(self.shelves, "text", i) for i in layers]
-        image = [ShelvedMemory(self.shelves, "image", i) if model.has_image_attention else None for i in layers]
-        self._state = State(text, image, self.rows.caches, None)
-        self._onlooker = Onlooker(model, self.shelves, text, image)
+        text = [CachedMemory(self.cross_cache, "text", i) for i in layers]
+        image = [CachedMemory(self.cross_cache, "image", i) if model.has_image_attention else None for i in layers]
+        self._state = State(text, image, self.self_cache.layers, None)
+        self._tracer = AttributionTracer(model, self.cross_cache, text, image)
 
     @classmethod
     def load(cls, config: DecoderConfig, group: Group | None = None) -> "Worker":
@@ -59,7 +58,7 @@ class Worker:
         if self._sequences:
             self._write(plan.last_ids, result)
         if plan.scoring is not None:
-            state = self.shelves.state_of(plan.scoring.row, self.rows.question[plan.scoring.row, None])
+            state = self.cross_cache.state_of(plan.scoring.row, self.self_cache.question[plan.scoring.row, None])
             result.scores = likelihoods(self.model, state, plan.scoring.targets)
         if plan.join:
             self._prefill = Prefill(self.model, plan.join, self.device)
@@ -72,37 +71,37 @@ class Worker:
         if plan.abandon:
             self._prefill = None
         for row in plan.leave:
-            self.shelves.remove(row)
-            moved = self.rows.remove(row)
+            self.cross_cache.remove(row)
+            moved = self.self_cache.remove(row)
             sequence, sampler = self._sequences.pop(), self._samplers.pop()
             if moved is not None:
                 self._sequences[row], self._samplers[row] = sequence, sampler
-                self.shelves.rename(moved, row)
+                self.cross_cache.rename(moved, row)
         if plan.leave:
-            self.shelves.refresh()
+            self.cross_cache.refresh()
 
     def _join(self) -> None:
         for admission, state in zip(self._prefill.admissions, self._prefill.states, strict=True):
-            row = self.rows.add(state.question)
-            self.shelves.put(row, state)
+            row = self.self_cache.add(state.question)
+            self.cross_cache.put(row, state)
             self._sequences.append(admission)
             self._samplers.append(Sampler(admission.sampling))
         self._prefill = None
-        self.shelves.refresh()
+        self.cross_cache.refresh()
 
     def _write(self, last_ids: list[int], result: Result) -> None:
         num = len(self._sequences)
-        self._onlooker.watch([row for row, sequence in enumerate(self._sequences) if sequence.is_explained])
-        bias = self.rows.begin_step(last_ids)
+        self._tracer.watch([row for row, sequence in enumerate(self._sequences) if sequence.is_explained])
+        bias = self.self_cache.begin_step(last_ids)
         ids = torch.tensor([[token] for token in last_ids + [0] * (len(bias) - num)], device=self.device)
-        inputs = self.model.embedding(ids) + self.rows.question[: len(ids)]
+        inputs = self.model.embedding(ids) + self.self_cache.question[: len(ids)]
         hidden = self.model.decode(inputs, bias, self._state)
-        self.rows.end_step()
+        self.self_cache.end_step()
         scores, copyings = self._scores(hidden)
         result.tokens = next_tokens(scores, self._samplers, are_logarithms=self.model.pointer is None)
-        result.looks = self._onlooker.looks(result.tokens, scores, copyings, self._sequences)
+        result.traces = self._tracer.traces(result.tokens, scores, copyings, self._sequences)
         for row, sequence in enumerate(self._sequences):
-            if sequence.has_trained_labels and self.rows.lengths[row] == 1:
+            if sequence.has_trained_labels and self.self_cache.lengths[row] == 1:
                 result.label_probabilities[row] = self.model.labels(hidden[row]).float().softmax(-1)[0].tolist()
 
     def _scores(self, hidden: Tensor) -> tuple[Tensor, list[Copying]]:
@@ -111,9 +110,26 @@ class Worker:
         if self.model.pointer is None:
             return logits[:, 0], []
         scores, copyings = logits[:, 0].float().softmax(-1), []
-        last_ids = self.rows.last_written(self.model.config.copy_context)
-        for view in self.shelves.views:
+        last_ids = self.self_cache.last_written(self.model.config.copy_context)
+        for view in self.cross_cache.views:
             copying = self.model.pointer(hidden[view.rows], last_ids[view.rows], view.source)
             scores[view.rows] = with_copied(scores[view.rows, None], copying, view.source.ids)[:, 0]
             copyings.append(copying)
         return scores, copyings
+
+
+def likelihoods(model: FusionModel, state: State, targets: list[list[int]]) -> list[float]:
+    """Log-likelihood of each sequence of tokens after a fresh state [1], whose evidence they all read."""
+    given, wanted, real = (tensor.to(state.source.ids.device) for tensor in teacher_forced(model, targets))
+    log_probabilities, _, _ = model.target_log_probabilities(given, wanted, real, state)
+    return log_probabilities.sum(1).tolist()
+
+
+def teacher_forced(model: FusionModel, targets: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """What the decoder is given, what it should write next, and where that is real; [n, T] each."""
+    lengths = torch.tensor([len(target) for target in targets])
+    wanted = torch.full((len(targets), int(lengths.max())), model.config.pad_id)
+    for i, target in enumerate(targets):
+        wanted[i, : len(target)] = torch.tensor(target)
+    given = torch.cat([torch.full_like(wanted[:, :1], model.config.start_id), wanted[:, :-1]], 1)
+    return given, wanted, torch.arange(wanted.shape[1]) < lengths[:, None]

@@ -63,8 +63,8 @@ def random_request(rng: random.Random) -> DecodeRequest:
 def is_empty(engine: Engine) -> bool:
     worker = engine.worker
     nothing_left = not (engine._jobs or engine._last_ids or worker._sequences or worker._samplers or worker._prefill)
-    nothing_shelved = not (worker.shelves._shelves or worker.shelves._of_row or worker.shelves.views)
-    return engine.scheduler.is_idle and engine.scheduler.num_bytes == 0 and nothing_left and nothing_shelved
+    nothing_cached = not (worker.cross_cache._buckets or worker.cross_cache._of_row or worker.cross_cache.views)
+    return engine.scheduler.is_idle and engine.scheduler.num_bytes == 0 and nothing_left and nothing_cached
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -86,7 +86,7 @@ def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed):
             engine.cancel(jobs[index])
         engine.step()
         assert engine.scheduler.num_bytes <= engine.scheduler.limits.memory_bytes
-        assert len(engine.worker.rows) <= engine.scheduler.limits.max_rows
+        assert len(engine.worker.self_cache) <= engine.scheduler.limits.max_rows
     assert is_empty(engine)
     assert len(cancelled) < len(asked)
     for index, job in jobs.items():
@@ -145,14 +145,14 @@ def test_newcomers_do_not_wait_for_others_to_end():
 def test_reading_does_not_stop_those_who_write():
     engine = engine_over(small_decoder(), prefill_tokens=1)
     first = engine.submit(engine.prepare(request(max_new_tokens=60)))
-    while not first.writing.tokens:
+    while not first.output.tokens:
         engine.step()
     engine.submit(engine.prepare(request("another", 5)))
     engine.step()
-    num_before = len(first.writing.tokens)
+    num_before = len(first.output.tokens)
     engine.step()
     assert engine.scheduler.reading
-    assert len(first.writing.tokens) == num_before + 1
+    assert len(first.output.tokens) == num_before + 1
 
 
 def test_a_full_queue_refuses_and_what_never_fits_is_said_at_once():
@@ -172,7 +172,7 @@ def test_a_full_queue_refuses_and_what_never_fits_is_said_at_once():
 def test_time_runs_out_while_waiting_reading_and_writing():
     engine = engine_over(small_decoder(), max_rows=1, prefill_tokens=1)
     jobs = [engine.submit(engine.prepare(request(max_new_tokens=60))) for _ in range(3)]
-    while not jobs[0].writing.tokens:
+    while not jobs[0].output.tokens:
         engine.step()
     for job in jobs:
         job.sequence.deadline_s = time.time() - 1
@@ -237,7 +237,7 @@ def test_the_scheduler_knows_nothing_of_tensors():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_long_sources_share_shelves_with_short_ones():
+def test_long_sources_share_buckets_with_short_ones():
     decoder = small_decoder()
     texts = ["word " * n for n in (1, 9, 20, 33, 40, 41, 47)]
     asked = [replace(request("q", 0), passages=[passage("p", text, 1)], max_new_tokens=9) for text in texts]

@@ -4,18 +4,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
 from mmrag.decoder.model import FusionModel
-from mmrag.decoder.plan import Admission, Looks
-from mmrag.decoder.shelves import ShelvedMemory, Shelves
+from mmrag.decoder.plan import Admission, TokenTrace
 
 
-class Onlooker:
-    def __init__(self, model: FusionModel, shelves: Shelves, text: list, image: list):
-        self._model, self._shelves = model, shelves
-        self._text: list[ShelvedMemory] = text
-        self._image: list[ShelvedMemory] = [memory for memory in image if memory is not None]
+class AttributionTracer:
+    def __init__(self, model: FusionModel, cache: CrossAttentionCache, text: list, image: list):
+        self._model, self._cache = model, cache
+        self._text: list[CachedMemory] = text
+        self._image: list[CachedMemory] = [memory for memory in image if memory is not None]
         self._watched: list[int] = []
 
     def watch(self, rows: list[int]) -> None:
@@ -24,15 +24,15 @@ class Onlooker:
         for memory in self._text + self._image:
             memory.is_kept = bool(rows)
 
-    def looks(
+    def traces(
         self, tokens: list[int], scores: Tensor, copyings: list[Copying], sequences: list[Admission]
-    ) -> dict[int, Looks]:
+    ) -> dict[int, TokenTrace]:
         """Of each watched row, for the token it has just been given."""
         if not self._watched:
             return {}
         text, image = self._mean(self._text), self._mean(self._image[-1:])
         found = {}
-        for v, view in enumerate(self._shelves.views):
+        for v, view in enumerate(self._cache.views):
             for place, row in enumerate(view.rows.tolist()):
                 if row in self._watched:
                     evidence, copied = sequences[row].evidence, None
@@ -41,10 +41,11 @@ class Onlooker:
                         copied = copied_part(copyings[v], view.source.ids, place, tokens[row], scores[row])[:num_source]
                     # Where text and image memory are joined, the image's comes after the text's.
                     over_image = image[v][place] if image else text[v][place, num_source:]
-                    found[row] = Looks(copied, numpy_of(text[v][place, :num_source]), regions(over_image, evidence))
+                    attended = numpy_of(text[v][place, :num_source])
+                    found[row] = TokenTrace(copied, attended, regions(over_image, evidence))
         return found
 
-    def _mean(self, memories: list[ShelvedMemory]) -> list[Tensor]:
+    def _mean(self, memories: list[CachedMemory]) -> list[Tensor]:
         """Attention [n, S] in each view, mean over heads and the layers of `memories`."""
         if not memories:
             return []

@@ -1,13 +1,13 @@
-"""What running sequences have written: a row each, always the first ones, in tables whose places do not move."""
+"""Keys and values of what running sequences have written: a row each in static tables, the first rows always."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mmrag.decoder.cross_attention_cache import rounded_up
 from mmrag.decoder.layers import MASKED
 from mmrag.decoder.model import FusionModel
-from mmrag.decoder.shelves import rounded_up
 
 ROW_STEP = 4
 """Multiples of so many rows are computed: products of fewer rows take another way and round differently."""
@@ -22,18 +22,18 @@ class Step:
     num_keys: int
 
 
-class RowCache:
-    """A `LayerCache` whose tables [max_rows, H, max_tokens, D] stay where they are."""
+class LayerSlots:
+    """One layer's `LayerCache`, whose tables [max_rows, H, max_tokens, D] stay where they are."""
 
-    def __init__(self, rows: "Rows", num_heads: int, d_kv: int, like: Tensor):
-        self._rows = rows
-        shape = rows.max_rows, num_heads, rows.max_tokens, d_kv
+    def __init__(self, cache: "SelfAttentionCache", num_heads: int, d_kv: int, like: Tensor):
+        self._cache = cache
+        shape = cache.max_rows, num_heads, cache.max_tokens, d_kv
         self._keys, self._values = like.new_zeros(shape), like.new_zeros(shape)
-        self._tail = like.new_zeros(rows.max_rows, rows.num_past, rows.d_model)
+        self._tail = like.new_zeros(cache.max_rows, cache.num_past, cache.d_model)
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write keys and values [P, H, 1, D] of the new tokens; all of them [P, H, T, D]."""
-        step, num = self._rows.step, len(keys)
+        step, num = self._cache.step, len(keys)
         self._keys[step.rows, :, step.positions] = keys[:, :, 0]
         self._values[step.rows, :, step.positions] = values[:, :, 0]
         return self._keys[:num, :, : step.num_keys], self._values[:num, :, : step.num_keys]
@@ -54,7 +54,7 @@ class RowCache:
         self._tail[new_row] = self._tail[row]
 
 
-class Rows:
+class SelfAttentionCache:
     """The rows of all layers. Growing, leaving and moving mirror `scheduler.Scheduler`'s list of running sequences."""
 
     def __init__(self, model: FusionModel, max_rows: int, max_tokens: int):
@@ -67,7 +67,7 @@ class Rows:
         self._num_remembered = max(config.copy_context, 1)
         like = model.embedding.weight
         self.question = like.new_zeros(self.max_rows, 1, config.d_model)
-        self.caches = [RowCache(self, layer.attention.num_heads, config.d_kv, like) for layer in model.decoder]
+        self.layers = [LayerSlots(self, layer.attention.num_heads, config.d_kv, like) for layer in model.decoder]
         # Bias by distance [H, max_tokens]: what a token sees of the one `distance` before it.
         self._bias = model.decoder_bias(self.max_tokens, 1)[0, :, :, 0].contiguous()
         self._places = torch.arange(self.max_tokens, device=like.device)
@@ -81,7 +81,7 @@ class Rows:
         self.lengths.append(0)
         self.history.append([])
         self.question[row] = question[0] if isinstance(question, Tensor) else question
-        for cache in self.caches:
+        for cache in self.layers:
             cache.clear(row)
         return row
 
@@ -93,7 +93,7 @@ class Rows:
             return None
         self.lengths[row], self.history[row] = length, history
         self.question[row] = self.question[last]
-        for cache in self.caches:
+        for cache in self.layers:
             cache.move(last, row, length)
         return last
 

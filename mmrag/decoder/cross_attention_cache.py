@@ -1,10 +1,10 @@
-"""What running sequences read: keys and values of their evidence, on shelves of like lengths.
+"""Keys and values of what running sequences read, in buckets of like lengths.
 
 Every sequence's evidence has its own length. Padding all to the longest would have the processor read mostly padding;
-one at a time would be mostly calls. So sequences whose sources are of like length share a shelf, as many as a few
+one at a time would be mostly calls. So sequences whose sources are of like length share a bucket, as many as a few
 megabytes hold: small models are computed in few large pieces, large ones without padding.
 
-Shapes: n places on a shelf, S source tokens, M vectors of image memory.
+Shapes: n places in a bucket, S source tokens, M vectors of image memory.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from mmrag.decoder.model import State
 
 STEP = 16
 """Attention sees a multiple of this many source tokens. Masked zeros at the end of such a length change no bit of the
-result, so an answer is the same whatever shares the shelf."""
+result, so an answer is the same whatever shares its bucket."""
 
-MAX_SHELF_BYTES = 4 * 2**20
+MAX_BUCKET_BYTES = 4 * 2**20
 MAX_PLACES = 16
 
 
@@ -31,7 +31,7 @@ def rounded_up(length: int, step: int = STEP) -> int:
 
 @dataclass(slots=True)
 class View:
-    """What there is on a shelf now; `rows` [n]: the engine's row of each place."""
+    """What a bucket holds now; `rows` [n]: the engine's row of each place."""
 
     rows: Tensor
     text: list[CrossMemory]
@@ -39,7 +39,7 @@ class View:
     source: Source
 
 
-class Shelf:
+class Bucket:
     """Places for sequences of at most so many source tokens."""
 
     def __init__(self, state: State, num_places: int, text_capacity: int, image_capacity: int):
@@ -116,59 +116,59 @@ class Shelf:
 
 
 @dataclass
-class Shelves:
-    """All shelves of a worker."""
+class CrossAttentionCache:
+    """All buckets of a worker."""
 
     views: list[View] = field(default_factory=list)
-    _shelves: dict[tuple[int, int], list[Shelf]] = field(default_factory=dict)
-    _of_row: dict[int, Shelf] = field(default_factory=dict)
+    _buckets: dict[tuple[int, int], list[Bucket]] = field(default_factory=dict)
+    _of_row: dict[int, Bucket] = field(default_factory=dict)
 
     def put(self, row: int, state: State) -> None:
         """Take over what a state [1] reads."""
-        capacity, num_places = shelf_size(state)
+        capacity, num_places = bucket_size(state)
         image = state.image[0]
         image_capacity = rounded_up(image.keys.shape[2]) if image is not None else 0
-        alike = self._shelves.setdefault((capacity, image_capacity), [])
-        shelf = next((shelf for shelf in alike if len(shelf.rows) < shelf.num_places), None)
-        if shelf is None:
-            shelf = Shelf(state, num_places, capacity, image_capacity)
-            alike.append(shelf)
-        shelf.put(row, state)
-        self._of_row[row] = shelf
+        alike = self._buckets.setdefault((capacity, image_capacity), [])
+        bucket = next((bucket for bucket in alike if len(bucket.rows) < bucket.num_places), None)
+        if bucket is None:
+            bucket = Bucket(state, num_places, capacity, image_capacity)
+            alike.append(bucket)
+        bucket.put(row, state)
+        self._of_row[row] = bucket
 
     def remove(self, row: int) -> None:
-        shelf = self._of_row.pop(row)
-        shelf.remove(row)
-        if not shelf.rows:
-            for key, alike in list(self._shelves.items()):
-                self._shelves[key] = [other for other in alike if other is not shelf]
-                if not self._shelves[key]:
-                    del self._shelves[key]
+        bucket = self._of_row.pop(row)
+        bucket.remove(row)
+        if not bucket.rows:
+            for key, alike in list(self._buckets.items()):
+                self._buckets[key] = [other for other in alike if other is not bucket]
+                if not self._buckets[key]:
+                    del self._buckets[key]
 
     def rename(self, row: int, new_row: int) -> None:
-        shelf = self._of_row[new_row] = self._of_row.pop(row)
-        shelf.rows[shelf.rows.index(row)] = new_row
+        bucket = self._of_row[new_row] = self._of_row.pop(row)
+        bucket.rows[bucket.rows.index(row)] = new_row
 
     def refresh(self) -> None:
-        """Look at the shelves anew after sequences came or went."""
-        self.views = [shelf.view() for alike in self._shelves.values() for shelf in alike]
+        """Look at the buckets anew after sequences came or went."""
+        self.views = [bucket.view() for alike in self._buckets.values() for bucket in alike]
 
     def state_of(self, row: int, question: Tensor | float) -> State:
         return self._of_row[row].state_of(row, question)
 
 
-class ShelvedMemory:
-    """One layer's text or image memory of all rows: a `CrossMemory` in pieces."""
+class CachedMemory:
+    """A `CrossMemory` in pieces: one layer's text or image memory of all rows."""
 
-    def __init__(self, shelves: Shelves, kind: str, layer: int):
-        self._shelves, self._kind, self._layer = shelves, kind, layer
+    def __init__(self, cache: CrossAttentionCache, kind: str, layer: int):
+        self._cache, self._kind, self._layer = cache, kind, layer
         self.is_kept = False
         self.kept: list[Tensor] = []
 
     def attend(self, queries: Tensor, scale: float) -> tuple[Tensor, None]:
         """Mixed values [R, H, 1, D]. While `is_kept`, the attention [n, H, 1, S] of each view stays in `kept`."""
         mixed, self.kept = torch.zeros_like(queries), []
-        for view in self._shelves.views:
+        for view in self._cache.views:
             memory = getattr(view, self._kind)[self._layer]
             part, attention = memory.attend(queries.index_select(0, view.rows), scale)
             mixed.index_copy_(0, view.rows, part)
@@ -177,11 +177,11 @@ class ShelvedMemory:
         return mixed, None
 
 
-def shelf_size(state: State) -> tuple[int, int]:
-    """Source tokens that a place for this state has, and how many places a shelf of them has."""
+def bucket_size(state: State) -> tuple[int, int]:
+    """Source tokens that a place for this state has, and how many places a bucket of them has."""
     keys = state.text[0].keys
     length = rounded_up(keys.shape[2])
-    num_places = min(MAX_SHELF_BYTES // max(1, keys[0, :, 0].numel() * keys.element_size() * length), MAX_PLACES)
+    num_places = min(MAX_BUCKET_BYTES // max(1, keys[0, :, 0].numel() * keys.element_size() * length), MAX_PLACES)
     if num_places < 2:
         return length, 1
     # A quarter of an octave apart.

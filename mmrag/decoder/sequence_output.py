@@ -1,12 +1,19 @@
-"""One sequence's text as it grows: when it ends, and what of it can be sent."""
+"""What a sequence writes: its text as it grows, when it ends, and what of it can be sent; or scores of labels."""
+
+import math
 
 from tokenizers import Tokenizer
+
+from mmrag.types import Decoded, LabelScore
 
 UNFINISHED = "\ufffd"
 """What half a character decodes to."""
 
+MAX_LABEL_TOKENS = 32
+"""Of a long label only the first so many count."""
 
-class Writing:
+
+class SequenceOutput:
     """The tokens written so far, without the end token. `finish_reason` is "" until it ends."""
 
     def __init__(self, tokenizer: Tokenizer, end_id: int, max_new_tokens: int, stop: list[str]):
@@ -37,7 +44,7 @@ class Writing:
 
     def piece(self) -> str:
         """What can be sent and was not yet: the pieces add up to the text."""
-        is_finished = bool(self.finish_reason)  # first: another thread may be writing
+        is_finished = bool(self.finish_reason)  # first: another thread may be adding tokens
         text = self.text if is_finished else self._certain(self.text)
         piece = text[self._num_sent_chars :]
         self._num_sent_chars += len(piece)
@@ -59,3 +66,18 @@ class Writing:
     def _found(self, text: str) -> int | None:
         places = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
         return min(places) if places else None
+
+
+def labelled(labels: list[str], scores: list[float], are_logarithms: bool = False) -> Decoded:
+    """Labels by their probabilities among each other, best first."""
+    if are_logarithms:
+        exponentials = [math.exp(score - max(scores)) for score in scores]
+        scores = [value / sum(exponentials) for value in exponentials]
+    ranked = sorted(map(LabelScore, labels, scores), key=lambda label: -label.score)
+    return Decoded(ranked[0].label, ranked)
+
+
+def label_targets(tokenizer: Tokenizer, end_id: int, labels: list[str]) -> list[list[int]]:
+    """The tokens that write each label, as far as they count."""
+    written = [[*tokenizer.encode(" " + label, add_special_tokens=False).ids, end_id] for label in labels]
+    return [target[:MAX_LABEL_TOKENS] for target in written]

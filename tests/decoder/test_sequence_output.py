@@ -5,13 +5,13 @@ import random
 import pytest
 from decoder.small import byte_tokenizer
 
-from mmrag.decoder.writing import Writing
+from mmrag.decoder.sequence_output import SequenceOutput
 
 END = 1
 
 
-def writing(stop=(), max_new_tokens=100) -> Writing:
-    return Writing(byte_tokenizer(), END, max_new_tokens, list(stop))
+def output(stop=(), max_new_tokens=100) -> SequenceOutput:
+    return SequenceOutput(byte_tokenizer(), END, max_new_tokens, list(stop))
 
 
 def tokens_of(text: str) -> list[int]:
@@ -22,7 +22,7 @@ def tokens_of(text: str) -> list[int]:
 def test_pieces_add_up_to_the_text_however_often_they_are_asked_for(stop):
     text = " Hallo Welt, schöne Grüße\n\n aus Zürich – 北京"
     for seed in range(5):
-        rng, one, pieces = random.Random(seed), writing(stop), []
+        rng, one, pieces = random.Random(seed), output(stop), []
         for token in [*tokens_of(text), END]:
             one.add(token)
             if one.finish_reason:
@@ -37,14 +37,14 @@ def test_pieces_add_up_to_the_text_however_often_they_are_asked_for(stop):
 
 
 def test_the_end_token_is_no_part_of_the_text():
-    one = writing()
+    one = output()
     assert one.add(tokens_of("a")[0])
     assert not one.add(END)
     assert (one.text, one.finish_reason, len(one.tokens)) == ("a", "stop", 1)
 
 
 def test_length_ends_it():
-    one = writing(max_new_tokens=2)
+    one = output(max_new_tokens=2)
     for token in tokens_of("ab"):
         one.add(token)
     assert (one.text, one.finish_reason) == ("ab", "length")
