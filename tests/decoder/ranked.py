@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmrag.config import DecoderConfig
+from mmrag.decoder.engine import Engine
 from mmrag.decoder.group import Group, meet_at, meeting_place
 from mmrag.decoder.ranks import follow
-from mmrag.decoder.serving import load_engine
 from mmrag.decoder.worker import Worker
 from mmrag.types import Decoded, DecodeRequest
 
@@ -24,7 +24,7 @@ def decode(group: Group | None, directory: Path, requests: list[DecodeRequest]) 
     if group is not None and group.rank > 0:
         follow(Worker.load(config, group), group)
         return []
-    engine = load_engine(config, group)
+    engine = Engine.load(config, group)
     jobs = [engine.submit(engine.prepare(request)) for request in requests]
     while engine.step():
         pass
