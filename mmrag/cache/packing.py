@@ -86,8 +86,7 @@ def _single_precision(half: np.ndarray) -> np.ndarray:
 
     Sign and digits are put where float32 has them; what the exponents' offsets differ by (127 and 15) is a factor.
     """
-    bits = half.view(np.int16).astype(np.int32)
-    bits <<= 13
+    bits = np.left_shift(half.view(np.int16), 13, dtype=np.int32)
     bits &= np.int32(~0x70001FFF)
     single = bits.view(np.float32)
     single *= np.float32(2.0**112)

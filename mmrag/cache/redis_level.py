@@ -86,6 +86,8 @@ class RedisLevel:
     async def close(self) -> None:
         """Close the connections; used again, it opens new ones."""
         await self.flush()
+        for connection in self._idle:
+            await connection.disconnect()
         await self._redis.aclose()
         self._loop = None
 
@@ -95,6 +97,8 @@ class RedisLevel:
         if self._loop is not loop:
             self._loop = loop
             self._redis = _connect(self._url, self._config)
+            # redis-py's own pool looks at each connection before each call, which takes as long as half the call.
+            self._free, self._idle = asyncio.Semaphore(self._config.max_connections), []
             self._writer: asyncio.Task | None = None
 
     async def _get(self, keys: Sequence[Key]) -> list[Embedding | None]:
@@ -115,13 +119,22 @@ class RedisLevel:
     async def _mget(self, keys: Sequence[Key]) -> list[bytes | None]:
         if self._config.redis_cluster:  # one MGET for each slot, in one go to each node
             return await self._redis.mget_nonatomic([KEY_PREFIX + key for key in keys])
-        pool = self._redis.connection_pool
-        connection = await pool.get_connection()
+        async with self._free:
+            return await self._ask(_mget_command(keys))
+
+    async def _ask(self, command: bytes) -> Any:
+        from redis.exceptions import ConnectionError
+
+        connection = self._idle.pop() if self._idle else self._redis.connection_pool.make_connection()
         try:
-            await connection.send_packed_command(_mget_command(keys))
-            return await connection.read_response()
-        finally:
-            await pool.release(connection)
+            try:
+                await connection.send_packed_command(command)
+                return await connection.read_response()
+            except ConnectionError:  # Redis was restarted, and this connection is of before
+                await connection.send_packed_command(command)
+                return await connection.read_response()
+        finally:  # what was cut off in the middle, redis-py has closed, and opens anew
+            self._idle.append(connection)
 
     def _wait(self, key: Key, blob: bytes) -> None:
         if self._num_waiting_bytes + len(blob) > MAX_WAITING_BYTES:
