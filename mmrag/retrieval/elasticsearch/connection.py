@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS_PER_NODE = 64
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.05, 2.0
 FAILURES_TO_OPEN, OPEN_S = 3, 1.0
+MAX_DEAD_NODE_S = 5.0
+"""A node that failed is left alone so long at most, as long as another answers."""
+
 TRANSIENT = {408, 429, 502, 503, 504}
 """HTTP states, of whole responses and of items in them, that another attempt may better."""
 
@@ -131,6 +134,7 @@ class Connection:
             self._urls,
             connections_per_node=MAX_CONNECTIONS_PER_NODE,
             max_retries=0,  # ours have a pause and an end
+            max_dead_node_backoff=MAX_DEAD_NODE_S,
             serializers={_Orjson.mimetype: _Orjson()},
             **secrets,
         )
