@@ -23,6 +23,8 @@ Embedding = np.ndarray | tuple[np.ndarray, np.ndarray]
 _HEADER = Struct("<4sHHH2x8s")
 _SHAPE_BYTES, _KEY_PART_BYTES = 12, 8
 _MAGIC = b"mme1"
+_MAX_NUMBERS = 2**22
+"""Of one embedding with its grid: 8 MiB. A header that speaks of more is none of ours."""
 
 
 def pack(key: bytes, embedding: Embedding) -> bytes:
@@ -48,6 +50,8 @@ def unpack(keys: Sequence[bytes], blobs: Sequence[bytes | None]) -> list[Embeddi
 
 def _unpack_alike(layout: np.dtype, keys: Sequence, blobs: Sequence, positions: list[int], found: list) -> None:
     positions = [i for i in positions if len(blobs[i]) == layout.itemsize]
+    if not positions:
+        return
     joined = b"".join([blobs[i] for i in positions])
     records, words = np.frombuffer(joined, layout), np.frombuffer(joined, "<u4").reshape(-1, layout.itemsize // 4)
     wanted = np.frombuffer(b"".join([keys[i][:_KEY_PART_BYTES] for i in positions]), "<u8")
@@ -65,9 +69,11 @@ def _layout(shape: bytes) -> np.dtype | None:
     if len(shape) != _SHAPE_BYTES or not shape.startswith(_MAGIC):
         return None
     _, dimension, num_regions, grid_dimension, _ = _HEADER.unpack(shape + bytes(8))
-    num_padding = (dimension + num_regions * grid_dimension) % 2
+    num_numbers = dimension + num_regions * grid_dimension
+    if not 0 < num_numbers <= _MAX_NUMBERS:
+        return None
     fields = [("shape", f"V{_SHAPE_BYTES}"), ("key", "<u8"), ("vector", "<f2", dimension)]
-    fields += [("grid", "<f2", (num_regions, grid_dimension)), ("padding", "<f2", num_padding), ("checksum", "<u4")]
+    fields += [("grid", "<f2", (num_regions, grid_dimension)), ("padding", "<f2", num_numbers % 2), ("checksum", "<u4")]
     return np.dtype(fields)
 
 

@@ -56,10 +56,20 @@ def test_any_change_of_a_byte_is_noticed(embedding):
 
 @pytest.mark.parametrize(
     "garbage",
-    [None, b"", b"x", b"mme1", b"mme1" + bytes(8), bytes(784), b"hello " * 200, pack(KEYS[1], TEXT)[:-1],
+    [None, b"", b"x", b"mme1", b"mme1" + bytes(8), b"mme1" + bytes(20), b"mme1" + b"\xff" * 8, b"mme1" + b"\xff" * 780,
+     pack(KEYS[1], TEXT)[:12], pack(KEYS[1], TEXT)[:24], bytes(784), b"hello " * 200, pack(KEYS[1], TEXT)[:-1],
      pack(KEYS[1], TEXT)[:100], pack(KEYS[1], TEXT) + b"\0", pack(bytes(32), TEXT)],
 )  # fmt: skip
 def test_garbage_is_nothing_and_does_not_disturb_its_neighbours(garbage):
     found = unpack(KEYS[:3], [pack(KEYS[0], TEXT), garbage, pack(KEYS[2], TEXT)])
     assert found[1] is None
     np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_any_bytes_at_all_are_taken_without_complaint():
+    sound = pack(KEY, IMAGE)
+    for length in (1, 4, 11, 12, 13, 20, 24, 100, len(sound)):
+        for _ in range(50):
+            noise = RANDOM.bytes(length)
+            assert unpack([KEY], [noise]) == [None]
+            assert unpack([KEY], [sound[: min(length, 4)] + noise]) == [None]
