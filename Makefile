@@ -1,9 +1,10 @@
 # Two commands: `make serve` and `make test`. Both install what is missing and skip what is there.
-.PHONY: help serve test lint eval train loadtest install
+.PHONY: help serve test lint eval train loadtest bench install
 
 HOST ?= 127.0.0.1
 PORT ?= 8000
 SCENARIO ?= mix
+SUITE ?= retrieval
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,10 @@ loadtest:  ## drive a service and report: SCENARIO=mix (see loadtests/scenarios.
 	@exec .venv/bin/python -m loadtests.run --url http://$(HOST):$(PORT) --scenario $(SCENARIO) \
 		$(if $(SHAPE),--shape $(SHAPE)) $(if $(LOOP),--loop $(LOOP)) $(if $(PEAK),--peak $(PEAK)) \
 		$(if $(DURATION),--duration-s $(DURATION)) $(if $(DASHBOARD),--dashboard $(DASHBOARD))
+
+bench:  ## both sides in one run, with a table of musts: SUITE=retrieval SCALE=0.02 (to try it) PARTS="recall search"
+	@cluster/install --tests
+	@exec .venv/bin/python -m loadtests.bench.$(SUITE) $(if $(SCALE),--scale $(SCALE)) $(if $(PARTS),--parts $(PARTS))
 
 install:  ## install only
 	@cluster/install

@@ -1,0 +1,75 @@
+"""Elasticsearch as we use it: recall, search and ingest against plain clients, and every fault under load.
+
+make bench SUITE=retrieval            the whole, about half an hour
+make bench SUITE=retrieval SCALE=0.02 to try it out
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from loadtests.bench import retrieval_faults, retrieval_ingest, retrieval_recall, retrieval_search
+from loadtests.bench.elasticsearch_server import running
+from loadtests.bench.retrieval_data import Glosses
+from loadtests.bench.rows import Row, as_markdown
+from loadtests.machine import describe
+
+RESULTS = Path(__file__).parents[1] / "results"
+NUM_GLOSSES = 100_000
+PARTS = ("recall", "search", "ingest", "faults", "nodes")
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """The rows of the parts that are asked for; servers are started for them, and ended."""
+    scale, glosses = options.scale, Glosses(max(1_000, round(NUM_GLOSSES * options.scale)))
+    few = Glosses(max(500, round(10_000 * scale)))
+    seconds = max(1.0, 10 * min(1.0, scale * 5))
+    found: list[Row] = []
+    server = ["--version", options.version, "--heap", options.heap]
+    if {"recall", "search", "ingest"} & set(options.parts):
+        with running(*server) as servers:
+            [url] = servers.urls
+            if "recall" in options.parts:
+                found += asyncio.run(retrieval_recall.rows(url, glosses))
+            if "search" in options.parts:
+                found += asyncio.run(retrieval_search.rows(url, glosses, seconds, num_rounds=5))
+            if "ingest" in options.parts:
+                found += asyncio.run(retrieval_ingest.rows(url, glosses))
+    if "faults" in options.parts:
+        with running(*server, "--restart-after", "3") as servers:
+            found += asyncio.run(retrieval_faults.rows(servers, few, seconds))
+    if "nodes" in options.parts:
+        with running(*server[:2], "--heap", "512m", "--nodes", "3", "--restart-after", "5") as servers:
+            found += asyncio.run(retrieval_faults.node_rows(servers, few, seconds))
+    return found
+
+
+def main() -> int:
+    """Measure, print, write down; 1 when a must is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of documents and the time")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--version", default="8.19.16", help="of Elasticsearch")
+    parser.add_argument("--heap", default="2g", help="of a single node")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    machine = describe()
+    rows = measure(options)
+    settings = vars(options) | {"elasticsearch-py": version("elasticsearch")}
+    text = as_markdown("Retrieval in Elasticsearch", rows, machine, settings)
+    print(text)
+    if options.scale == 1.0 and tuple(options.parts) == PARTS:
+        RESULTS.mkdir(exist_ok=True)
+        content = {"machine": machine, "settings": settings, "rows": [asdict(row) for row in rows]}
+        (RESULTS / "retrieval.json").write_text(json.dumps(content, indent=1) + "\n")
+        (RESULTS / "retrieval.md").write_text(text)
+    return 0 if all(row.is_met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
