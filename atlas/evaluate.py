@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from atlas.asking import ask, matches, recall, search, whole_atlas, with_invented
+from atlas.faithfulness import faithfulness
 from atlas.splits import read_splits
 from atlas.trials import (
     ATLAS,
@@ -38,12 +39,13 @@ def evaluate(quick: bool = False) -> list[Row]:
 
 async def _evaluate(one_in: int) -> list[Row]:
     async with whole_atlas() as (local, config):
-        named, shown = (country_trials(form)[::one_in] for form in ("named", "shown"))
+        named, shown = (country_trials(form, one_in) for form in ("named", "shown"))
         rows = await _reading(local, named, shown)
         rows += await _naming(local, one_in)
         rows += await _pictures(local, one_in)
         rows += await _descriptions(local, one_in)
         rows += await _invented(local, one_in)
+        rows += await faithfulness(local.pipeline, [*named[::4], *shown[::4]])
         rows += await _by_number_of_passages(local, [*named[::2], *shown[::2]])
         return rows + await _without_images(local, config, named[::2], shown[::2])
 

@@ -34,8 +34,8 @@ async def _evaluate(folder: Path, names: list[str], one_in: int) -> dict[str, li
     async with whole_atlas() as (local, config), with_invented(local, max(4, NUM_INVENTED // one_in)) as countries:
         invented = [trial for country in countries for trial in (*country.named, *country.shown)]
         groups = {
-            "named": country_trials("named")[::one_in],
-            "shown": country_trials("shown")[::one_in],
+            "named": country_trials("named", one_in),
+            "shown": country_trials("shown", one_in),
             "invented": invented,
         }
         for name in names:

@@ -117,3 +117,16 @@ def test_eval_prints_the_table_and_fails_when_a_must_is_missed(tmp_path, capsys,
     printed = capsys.readouterr()
     assert f"| exact match | {100 * value:.1f} % | 100 | ≥ 95 % |" in printed.out
     assert ("missed: exact match" in printed.err) == bool(status)
+
+
+def test_eval_compares_the_variants_of_a_folder(tmp_path, capsys):
+    folder = tmp_path / "with_variants"
+    folder.mkdir()
+    (folder / "evaluate_variants.py").write_text(
+        "from mmrag.evaluation import Row\n\n\n"
+        "def evaluate_variants(folder, quick):\n"
+        "    return {folder.name: [Row('named', 0.5, 8), Row('shown', 0.25, 4)]}\n"
+    )
+    assert run("eval", str(folder), "--variants", str(tmp_path / "dot")) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["| | named (8) | shown (4) |", "|---|---|---|", "| dot | 50.0 % | 25.0 % |"]
