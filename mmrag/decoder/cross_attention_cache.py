@@ -83,10 +83,16 @@ class Bucket:
         self.lengths.pop()
 
     def view(self) -> View:
-        here, length = slice(0, len(self.rows)), rounded_up(max(self.lengths))
+        return self._view(slice(0, len(self.rows)), rounded_up(max(self.lengths)), torch.tensor(self.rows))
+
+    def whole_view(self) -> View:
+        """All places, taken or not, each standing for the row of its own number."""
+        return self._view(slice(None), None, torch.arange(self.num_places))
+
+    def _view(self, here: slice, length: int | None, rows: Tensor) -> View:
         source = Source(*(tensor[here, :length] for tensor in self._source.tensors()))
         return View(
-            torch.tensor(self.rows, device=source.ids.device),
+            rows.to(source.ids.device),
             [_part(memory, here, length) for memory in self._text],
             [_part(memory, here, None) for memory in self._image],
             source,
@@ -117,17 +123,25 @@ class Bucket:
 
 @dataclass
 class CrossAttentionCache:
-    """All buckets of a worker."""
+    """All buckets of a worker.
 
+    With a `static_size` (places, source tokens, image memory) there is one bucket only, and one view of the whole of
+    it, which stays the same: for CUDA graphs. The place in it is the row: both close gaps in the same way.
+    """
+
+    static_size: tuple[int, int, int] | None = None
     views: list[View] = field(default_factory=list)
     _buckets: dict[tuple[int, int], list[Bucket]] = field(default_factory=dict)
     _of_row: dict[int, Bucket] = field(default_factory=dict)
 
     def put(self, row: int, state: State) -> None:
         """Take over what a state [1] reads."""
-        capacity, num_places = bucket_size(state)
-        image = state.image[0]
-        image_capacity = rounded_up(image.keys.shape[2]) if image is not None else 0
+        if self.static_size is not None:
+            num_places, capacity, image_capacity = self.static_size
+        else:
+            capacity, num_places = bucket_size(state)
+            image = state.image[0]
+            image_capacity = rounded_up(image.keys.shape[2]) if image is not None else 0
         alike = self._buckets.setdefault((capacity, image_capacity), [])
         bucket = next((bucket for bucket in alike if len(bucket.rows) < bucket.num_places), None)
         if bucket is None:
@@ -139,7 +153,7 @@ class CrossAttentionCache:
     def remove(self, row: int) -> None:
         bucket = self._of_row.pop(row)
         bucket.remove(row)
-        if not bucket.rows:
+        if not bucket.rows and self.static_size is None:
             for key, alike in list(self._buckets.items()):
                 self._buckets[key] = [other for other in alike if other is not bucket]
                 if not self._buckets[key]:
@@ -151,6 +165,11 @@ class CrossAttentionCache:
 
     def refresh(self) -> None:
         """Look at the buckets anew after sequences came or went."""
+        if self.static_size is not None and self.views:
+            return
+        if self.static_size is not None:
+            self.views = [bucket.whole_view() for [bucket] in self._buckets.values()]
+            return
         self.views = [bucket.view() for alike in self._buckets.values() for bucket in alike]
 
     def state_of(self, row: int, question: Tensor | float) -> State:

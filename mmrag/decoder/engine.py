@@ -76,6 +76,7 @@ class Engine:
 
     def __init__(self, worker: Runs, inputs: InputBuilder, limits: Limits = Limits(), max_new_tokens: int = 256):
         self.worker, self.inputs, self.max_new_tokens = worker, inputs, max_new_tokens
+        self.max_source_tokens: int | None = None
         self.scheduler = Scheduler(limits)
         self.stats = Stats()
         self.work_arrived = threading.Condition()
@@ -97,7 +98,9 @@ class Engine:
             memory_bytes=config.memory_bytes,
             prefill_tokens=config.prefill_tokens,
         )
-        return cls(worker if group is None else Leader(worker, group), inputs, limits, config.max_new_tokens)
+        engine = cls(worker if group is None else Leader(worker, group), inputs, limits, config.max_new_tokens)
+        engine.max_source_tokens = worker.max_source_tokens
+        return engine
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -125,6 +128,8 @@ class Engine:
         admission = Admission(evidence, sampling, bool(request.explain), is_choice and not request.labels)
         num_image = evidence.text_embeddings.shape[1] + evidence.image_embeddings.shape[1] + evidence.grid.shape[1]
         num_source = evidence.source_ids.shape[1]
+        if self.max_source_tokens is not None and num_source > self.max_source_tokens:
+            raise InvalidRequest(f"the text has {num_source} tokens; at most {self.max_source_tokens} are read", "text")
         num_bytes = config.num_cache_bytes(num_source, num_image, request.max_new_tokens)
         sequence = Sequence(num_source, num_bytes, request.deadline_s)
         output = SequenceOutput(self.tokenizer, config.end_id, request.max_new_tokens, list(sampling.stop))

@@ -86,13 +86,18 @@ class Batch:
     grid_mask: Tensor
     prompts: list[list[Prompt]]
 
-    def to(self, device: str) -> "Batch":
-        if device == "cpu":
+    def to(self, device: str | torch.device, dtype: torch.dtype = torch.float32) -> "Batch":
+        """On another device; floating-point numbers as `dtype`."""
+        if torch.device(device).type == "cpu" and dtype == torch.float32:
             return self
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in moved.items()}
-        chunks = [Chunk(*(getattr(chunk, f.name).to(device) for f in fields(Chunk))) for chunk in self.chunks]
-        return Batch(**moved | {"chunks": chunks})
+
+        def moved(value):
+            if not isinstance(value, Tensor):
+                return value
+            return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+
+        chunks = [Chunk(*(moved(getattr(chunk, f.name)) for f in fields(Chunk))) for chunk in self.chunks]
+        return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)} | {"chunks": chunks})
 
 
 class InputBuilder:

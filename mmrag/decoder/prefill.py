@@ -17,7 +17,8 @@ class Prefill:
         self.admissions = admissions
         self.states: list[State] = []
         self._model = model
-        self._batches = [admission.evidence.to(device) for admission in admissions]
+        dtype = model.embedding.weight.dtype
+        self._batches = [admission.evidence.to(device, dtype) for admission in admissions]
         self._encoded: list[dict[int, Tensor]] = [{} for _ in admissions]
         self._work = self._read()
 

@@ -45,7 +45,7 @@ class LayerSlots:
         tail.copy_(padded[:, 1:])
         return padded
 
-    def clear(self, row: int) -> None:
+    def clear(self, row: int | slice) -> None:
         self._tail[row] = 0
 
     def move(self, row: int, new_row: int, length: int) -> None:
@@ -57,20 +57,21 @@ class LayerSlots:
 class SelfAttentionCache:
     """The rows of all layers. Growing, leaving and moving mirror `scheduler.Scheduler`'s list of running sequences."""
 
-    def __init__(self, model: FusionModel, max_rows: int, max_tokens: int):
+    def __init__(self, model: FusionModel, max_rows: int, max_tokens: int, is_static: bool = False):
         config = model.config
         self.max_rows, self.max_tokens = rounded_up(max_rows, ROW_STEP), rounded_up(max_tokens)
         self.num_past, self.d_model = max(config.convolution_width - 1, 0), config.d_model
         self.lengths: list[int] = []
         self.history: list[list[int]] = []
         self.step: Step | None = None
+        self.is_static = is_static
         self._num_remembered = max(config.copy_context, 1)
         like = model.embedding.weight
         self.question = like.new_zeros(self.max_rows, 1, config.d_model)
         self.layers = [LayerSlots(self, layer.attention.num_heads, config.d_kv, like) for layer in model.decoder]
         # Bias by distance [H, max_tokens]: what a token sees of the one `distance` before it.
         self._bias = model.decoder_bias(self.max_tokens, 1)[0, :, :, 0].contiguous()
-        self._places = torch.arange(self.max_tokens, device=like.device)
+        self._places = torch.arange(max(self.max_tokens, self.max_rows), device=like.device)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -97,28 +98,40 @@ class SelfAttentionCache:
             cache.move(last, row, length)
         return last
 
-    def begin_step(self, last_ids: list[int]) -> Tensor:
-        """Note the tokens last written; the bias [P, H, 1, T] for the first P rows, P a multiple of `ROW_STEP`."""
+    def begin_step(self, last_ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Note the tokens last written; ids [P, 1], positions [P] and recent tokens [P, 1, copy_context] of the step.
+
+        P is a multiple of `ROW_STEP`, or every row where shapes are static; the rows beyond those that run are idle.
+        """
         for history, token in zip(self.history, last_ids, strict=True):
             history.append(token)
             del history[: -self._num_remembered]
-        num = rounded_up(len(self.lengths), ROW_STEP)
+        num = self.max_rows if self.is_static else rounded_up(len(self.lengths), ROW_STEP)
         # A row that only waits for its labels to be scored may come to the end of its table, and stays there.
-        lengths = [min(length, self.max_tokens - 1) for length in self.lengths]
-        positions = torch.tensor(lengths + [0] * (num - len(lengths)), device=self._places.device)
-        num_keys = rounded_up(max(lengths) + 1)
-        self.step = Step(self._places_of_rows(num), positions, num_keys)
-        distances = positions[:, None] - self._places[:num_keys]
+        positions = [min(length, self.max_tokens - 1) for length in self.lengths]
+        num_keys = self.max_tokens if self.is_static else rounded_up(max(positions) + 1)
+        idle = [0] * (num - len(positions))
+        ids, recent = torch.tensor(last_ids + idle)[:, None], self._recent(num)
+        on_device = [tensor.to(self._places.device) for tensor in (ids, torch.tensor(positions + idle), recent)]
+        self.step = Step(self._places[:num], on_device[1], num_keys)
+        return tuple(on_device)
+
+    def bias(self) -> Tensor:
+        """Position bias [P, H, 1, T] of the step that has begun."""
+        distances = self.step.positions[:, None] - self._places[: self.step.num_keys]
         bias = self._bias[:, distances.clamp(min=0)].masked_fill(distances < 0, MASKED)
         return bias.transpose(0, 1)[:, :, None]
+
+    def forget(self) -> None:
+        """Have every row begin anew: after a trial run, while none has written yet."""
+        for cache in self.layers:
+            cache.clear(slice(None))
 
     def end_step(self) -> None:
         self.lengths = [length + 1 for length in self.lengths]
 
-    def last_written(self, num: int) -> Tensor:
-        """[R, 1, num]: the tokens of each row, last first; -2 before the beginning."""
+    def _recent(self, num_rows: int) -> Tensor:
+        """[P, 1, n]: the tokens of each row, last first; -2 before the beginning."""
+        num = self._num_remembered
         recent = [[*history[: -num - 1 : -1], *[-2] * (num - len(history))] for history in self.history]
-        return torch.tensor(recent, device=self._places.device)[:, None]
-
-    def _places_of_rows(self, num: int) -> Tensor:
-        return torch.arange(num, device=self._places.device)
+        return torch.tensor(recent + [[-2] * num] * (num_rows - len(recent)))[:, None]

@@ -6,9 +6,10 @@ from torch import Tensor
 from mmrag.config import DecoderConfig
 from mmrag.decoder.attribution_trace import AttributionTracer
 from mmrag.decoder.checkpoint import find_checkpoint, load_model
-from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
+from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache, rounded_up
+from mmrag.decoder.cuda_graph import CudaGraph
 from mmrag.decoder.group import Group
-from mmrag.decoder.heads import Copying, with_copied
+from mmrag.decoder.heads import with_copied
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
 from mmrag.decoder.plan import Admission, Plan, Result
@@ -16,26 +17,41 @@ from mmrag.decoder.prefill import Prefill
 from mmrag.decoder.sampling import Sampler, next_tokens
 from mmrag.decoder.self_attention_cache import SelfAttentionCache
 
+MAX_IMAGE_MEMORY = 256
+"""Vectors of image memory for which there is room where shapes are static: two for each passage, and the grid."""
+
+
+def static_source(config: DecoderConfig) -> int:
+    """Room for what each sequence reads where shapes are static."""
+    return rounded_up(config.max_passages * config.max_passage_tokens + MAX_IMAGE_MEMORY)
+
 
 class Worker:
     """Does what a `Plan` says. Has no clock, draws nothing without a seed, and fails only when something is broken."""
 
-    def __init__(self, model: FusionModel, max_rows: int = 16, max_new_tokens: int = 256):
+    def __init__(
+        self, model: FusionModel, max_rows: int = 16, max_new_tokens: int = 256, static_source: int | None = None
+    ):
+        """`static_source`: reserve so many source tokens for each row, so that every step has the same shapes."""
         self.model = model
         self.device = model.embedding.weight.device
-        self._size = max_rows, max_new_tokens
+        self._size, self._static_source = (max_rows, max_new_tokens), static_source
+        self.max_source_tokens = None if static_source is None else static_source - MAX_IMAGE_MEMORY
         self.reset()
 
     def reset(self) -> None:
         """Forget every sequence."""
         model, layers = self.model, range(len(self.model.decoder))
-        self.self_cache, self.cross_cache = SelfAttentionCache(model, *self._size), CrossAttentionCache()
+        self.self_cache = SelfAttentionCache(model, *self._size, self._static_source is not None)
+        static_size = self._static_source and (self.self_cache.max_rows, self._static_source, MAX_IMAGE_MEMORY)
+        self.cross_cache = CrossAttentionCache(static_size)
         self._prefill: Prefill | None = None
         self._sequences: list[Admission] = []
         self._samplers: list[Sampler] = []
         text = [CachedMemory(self.cross_cache, "text", i) for i in layers]
         image = [CachedMemory(self.cross_cache, "image", i) if model.has_image_attention else None for i in layers]
         self._state = State(text, image, self.self_cache.layers, None)
+        self._graph = CudaGraph(self._compute, self.self_cache.forget) if self.device.type == "cuda" else None
         self._tracer = AttributionTracer(model, self.cross_cache, text, image)
 
     @classmethod
@@ -44,11 +60,12 @@ class Worker:
 
         Raises ConfigurationError when it cannot be used.
         """
-        dtype = torch.bfloat16 if torch.device(config.device).type == "cuda" else torch.float32
+        is_cuda = torch.device(config.device).type == "cuda"
+        dtype = torch.bfloat16 if is_cuda else torch.float32
         model = load_model(find_checkpoint(config.model), config.device, group, dtype)
         if can_pack(config.device, dtype):
             pack(model)
-        return cls(model, config.max_batch, config.max_new_tokens)
+        return cls(model, config.max_batch, config.max_new_tokens, static_source(config) if is_cuda else None)
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> Result:
@@ -90,32 +107,36 @@ class Worker:
         self.cross_cache.refresh()
 
     def _write(self, last_ids: list[int], result: Result) -> None:
-        num = len(self._sequences)
-        self._tracer.watch([row for row, sequence in enumerate(self._sequences) if sequence.is_explained])
-        bias = self.self_cache.begin_step(last_ids)
-        ids = torch.tensor([[token] for token in last_ids + [0] * (len(bias) - num)], device=self.device)
-        inputs = self.model.embedding(ids) + self.self_cache.question[: len(ids)]
-        hidden = self.model.decode(inputs, bias, self._state)
+        explained = [row for row, sequence in enumerate(self._sequences) if sequence.is_explained]
+        self._tracer.watch(explained)
+        inputs = self.self_cache.begin_step(last_ids)
+        compute = self._graph if self._graph is not None and not explained else self._compute
+        hidden, scores, *copyings = compute(*inputs)
         self.self_cache.end_step()
-        scores, copyings = self._scores(hidden)
         result.tokens = next_tokens(scores, self._samplers, are_logarithms=self.model.pointer is None)
         result.traces = self._tracer.traces(result.tokens, scores, copyings, self._sequences)
         for row, sequence in enumerate(self._sequences):
             if sequence.has_trained_labels and self.self_cache.lengths[row] == 1:
                 result.label_probabilities[row] = self.model.labels(hidden[row]).float().softmax(-1)[0].tolist()
 
-    def _scores(self, hidden: Tensor) -> tuple[Tensor, list[Copying]]:
-        """Scores [P, V]: probabilities with a pointer, logits without; and where it looks, for each view."""
-        logits = self.model.logits(hidden)
+    def _compute(self, ids: Tensor, positions: Tensor, recent: Tensor) -> tuple:
+        """Hidden states [P, 1, d] and scores [P, V], probabilities with a pointer, logits without; and where the
+        pointer looks, for each view of the cross-attention cache."""
+        self.self_cache.step.positions = positions
+        inputs = self.model.embedding(ids) + self.self_cache.question[: len(ids)]
+        hidden = self.model.decode(inputs, self.self_cache.bias(), self._state)
+        return hidden, *self._scores(hidden, recent)
+
+    def _scores(self, hidden: Tensor, recent: Tensor) -> tuple:
+        logits = self.model.logits(hidden)[:, 0]
         if self.model.pointer is None:
-            return logits[:, 0], []
-        scores, copyings = logits[:, 0].float().softmax(-1), []
-        last_ids = self.self_cache.last_written(self.model.config.copy_context)
+            return (logits,)
+        scores, copyings = logits.float().softmax(-1), []
         for view in self.cross_cache.views:
-            copying = self.model.pointer(hidden[view.rows], last_ids[view.rows], view.source)
+            copying = self.model.pointer(hidden[view.rows], recent[view.rows], view.source)
             scores[view.rows] = with_copied(scores[view.rows, None], copying, view.source.ids)[:, 0]
             copyings.append(copying)
-        return scores, copyings
+        return scores, *copyings
 
 
 def likelihoods(model: FusionModel, state: State, targets: list[list[int]]) -> list[float]:

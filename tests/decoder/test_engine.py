@@ -118,12 +118,12 @@ def scores_of(decoder: FusionDecoder, asked: list[DecodeRequest]) -> list[list[t
     seen: list[list[torch.Tensor]] = [[] for _ in asked]
     original = engine.worker._scores
 
-    def noting(hidden):
-        scores, copyings = original(hidden)
+    def noting(hidden, recent):
+        scores, *copyings = original(hidden, recent)
         for row, sequence in enumerate(engine.worker._sequences):
             index = next(i for i, job in enumerate(jobs) if job.admission is sequence)
             seen[index].append(scores[row].clone())
-        return scores, copyings
+        return scores, *copyings
 
     engine.worker._scores = noting
     while engine.step():
@@ -244,3 +244,25 @@ def test_long_sources_share_buckets_with_short_ones():
     together = [answer.text for answer in decoder.decode(asked)]
     assert together == [decoder.decode([one])[0].text for one in asked]
     assert np.unique(together).size > 1
+
+
+@pytest.mark.parametrize("shape", ["fusion", "cross modal", "t5 v1.0"])
+def test_static_shapes_give_the_same_answers(shape):
+    """What a GPU runs as one graph: every row and every key in each step, whoever is there."""
+    decoder = small_decoder(**SHAPES[shape])
+    asked = [request("what?", n, max_new_tokens=5 + 3 * n, explain=n == 2) for n in (1, 4, 2, 0, 5, 3)]
+    expected = decoder.decode(asked)
+    worker = Worker(decoder.model, 4, 64, static_source=512)
+    engine = Engine(worker, decoder.inputs, Limits(max_rows=4), max_new_tokens=64)
+    jobs = [engine.submit(engine.prepare(one)) for one in asked]
+    while engine.step():
+        pass
+    assert [job.decoded.text for job in jobs] == [answer.text for answer in expected]
+    assert jobs[2].decoded.attribution.passages == pytest.approx(expected[2].attribution.passages, abs=1e-3)
+
+
+def test_half_precision_runs_the_same_way():
+    decoder = small_decoder()
+    decoder.model.bfloat16()
+    answers = decoder.decode([request(explain=True, max_new_tokens=4), request(task="classify", labels=["a", "b"])])
+    assert answers[0].num_tokens <= 4 and len(answers[1].labels) == 2

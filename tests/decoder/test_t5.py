@@ -5,7 +5,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import T5Config, T5ForConditionalGeneration
 
+from mmrag.config import DecoderConfig
 from mmrag.decoder import FusionDecoder
+from mmrag.decoder.engine import Engine
 from mmrag.types import DecodeRequest
 
 TEXTS = [
@@ -69,6 +71,19 @@ def test_batch_of_unequal_lengths_equals_hugging_face(checkpoint):
     assert [answer.text for answer in decoded] == texts
     assert [answer.num_tokens for answer in decoded] == list(map(len, expected))
     assert len(set(texts)) > 1
+
+
+def test_packed_weights_and_newcomers_in_between_equal_hugging_face(checkpoint):
+    engine = Engine.load(DecoderConfig(model=str(checkpoint), max_batch=3, prefill_tokens=1))
+    expected = hugging_face_tokens(checkpoint, engine.tokenizer, TEXTS, 24)
+    jobs = []
+    for text in TEXTS:
+        jobs.append(engine.submit(engine.prepare(request(text))))
+        for _ in range(4):
+            engine.step()
+    while engine.step():
+        pass
+    assert [job.output.tokens for job in jobs] == expected
 
 
 def test_one_at_a_time_equals_the_batch(checkpoint):
