@@ -22,8 +22,8 @@ from mmrag.types import StoredImage
 from mmrag.views import answer_view, document_view, ingest_view, search_view
 
 MAX_REQUESTS = 512
-MAX_ARRIVING = 128
-"""Bodies of one caller that may be on the way at a time."""
+MAX_ARRIVING = 512
+"""Bodies of one caller that may be on the way at a time; a burst of quick ones must not be taken for slow ones."""
 
 MAX_BODIES = 16
 """Bodies of the largest allowed size that may be in memory at a time."""
