@@ -1,6 +1,7 @@
 """All branches of all requests in one _msearch, and the passages of what was found in one _mget."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -17,6 +18,8 @@ from mmrag.retrieval.elasticsearch.scope import scope
 from mmrag.retrieval.elasticsearch.versions import Version, Versions
 from mmrag.retrieval.store import Candidates, Key
 from mmrag.types import Passage, SearchRequest
+
+log = logging.getLogger(__name__)
 
 PASSAGE_FIELDS = ["tenant", "stored"]
 
@@ -46,24 +49,27 @@ class Searcher:
             )
         ]
         responses = await self._ask([branch for _, branch in asked], budget_s)
+        if any(response.get("status") in (400, 404) for response in responses):
+            self._versions.forget()  # the index is another than it was
         return _gathered(requests, asked, responses, count)
 
     async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
         """The passages of these keys in order."""
-        known = [list(wanted) for wanted in keys]
-        for request, wanted in zip(requests, known, strict=True):
-            wanted[:] = await asyncio.gather(*(self._placed(request, key) for key in wanted))
-        ids = {
-            record_id(request.tenant, document, number)
-            for request, wanted in zip(requests, known, strict=True)
-            for document, position in wanted
-            for number in (0, position)
-        }
+        wanted = [(request, key) for request, of_request in zip(requests, keys, strict=True) for key in of_request]
+        # Record 0 is what the document is as a whole, and its first passage: often that is all there is to it.
+        ids = {record_id(request.tenant, document, n or 0) for request, (document, n) in wanted}
+        ids |= {record_id(request.tenant, document, 0) for request, (document, _) in wanted}
         sources = await self.sources(sorted(ids), PASSAGE_FIELDS)
-        return [
-            [passage for key in wanted if (passage := _passage(request, key, sources))]
-            for request, wanted in zip(requests, known, strict=True)
-        ]
+        places = await asyncio.gather(*(self._place(request, key, sources) for request, key in wanted))
+        placed = {
+            record_id(request.tenant, document, place)
+            for (request, (document, _)), place in zip(wanted, places, strict=True)
+        }
+        sources |= await self.sources(sorted(placed - ids), PASSAGE_FIELDS)
+        found = iter(
+            [_passage(request, key[0], place, sources) for (request, key), place in zip(wanted, places, strict=True)]
+        )
+        return [[passage for _ in of_request if (passage := next(found))] for of_request in keys]
 
     async def sources(self, ids: list[str], fields: list[str]) -> dict[str, dict[str, Any]]:
         """The `_source` of those of these records that exist, as last written, whether searchable yet or not."""
@@ -111,15 +117,13 @@ class Searcher:
             raise Unavailable("the knowledge base answered only in part")
         return responses
 
-    async def _placed(self, request: SearchRequest, key: Key) -> tuple[str, int]:
-        # A document was found, not a place in it: the passage that fits best stands for it.
+    async def _place(self, request: SearchRequest, key: Key, sources: dict[str, dict[str, Any]]) -> int:
+        # Where a document was found, not a place in it, the passage that fits best stands for it.
         document, position = key
-        if position is not None:
-            return document, position
+        head = sources.get(record_id(request.tenant, document, 0))
         wanted = request.text_embedding if request.text_embedding is not None else request.image_embedding
-        head = (await self.sources([record_id(request.tenant, document, 0)], ["stored.document.num_passages"])).values()
-        if wanted is None or all(source["stored"]["document"]["num_passages"] < 2 for source in head):
-            return document, 0
+        if position is not None or head is None or wanted is None or head["stored"]["document"]["num_passages"] < 2:
+            return position or 0
         query = [*scope(request.tenant), {"term": {"document": document}}]
         found = await self._connection.call(
             "POST",
@@ -127,7 +131,7 @@ class Searcher:
             {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": ["position", "stored.embedding"]},
             {"filter_path": "hits.hits._source"},
         )
-        return document, _best_position(wanted, [hit["_source"] for hit in found.get("hits", {}).get("hits", [])])
+        return _best_position(wanted, [hit["_source"] for hit in found.get("hits", {}).get("hits", [])])
 
 
 def _check_dimensions(requests: list[SearchRequest], version: Version) -> None:
@@ -159,6 +163,7 @@ def _gathered(
         if problem := branches.trouble(response):
             found[i].degraded.append(f"{branch.name}: {problem}")
     if asked and all("error" in response for response in responses):
+        log.warning("no branch of a search has an answer: %s", "; ".join(found[asked[0][0]].degraded))
         raise Unavailable("the knowledge base does not answer")
     return found
 
@@ -175,9 +180,9 @@ def _best_position(wanted: np.ndarray, sources: list[dict[str, Any]]) -> int:
     return rows[int(np.argmax(scores))][0]
 
 
-def _passage(request: SearchRequest, key: Key, sources: dict[str, dict[str, Any]]) -> Passage | None:
-    document, position = key
-    assert position is not None
+def _passage(
+    request: SearchRequest, document: str, position: int, sources: dict[str, dict[str, Any]]
+) -> Passage | None:
     head = sources.get(record_id(request.tenant, document, 0))
     record = sources.get(record_id(request.tenant, document, position))
     if head is None or record is None or "text" not in record["stored"] or head["tenant"] != request.tenant:
