@@ -1,6 +1,6 @@
 """The decoding engine against Hugging Face on the same checkpoints, and against its own limit.
 
-    python -m loadtests.bench.engine [--scale 0.1] [--shapes atlas flan-t5-small] [--rounds 3]
+    python -m loadtests.bench.engine [--scale 0.1] [--parts atlas flan-t5-small] [--rounds 3]
 
 Both sides take turns in one process with the same number of threads. Prints ratio and must of every row, writes
 loadtests/results/engine.json and .md with hardware, versions and commit, and fails when a must is missed.
@@ -13,13 +13,14 @@ import os
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from loadtests.bench.engine_sides import CTranslate2, HuggingFace, Ours, Run
 from loadtests.bench.engine_workload import SHAPES, Asked, alike, make_checkpoint, mixed
+from loadtests.bench.rows import Row, as_markdown
 from loadtests.machine import describe
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -27,29 +28,6 @@ STATIC_BATCH = 16
 NUM_LENGTHS = 4
 POISSON_SHARE = 0.8
 """Requests arrive over this share of the time that the engine takes for all of them at once: it stays busy."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison. `must`: at least (or, where `is_at_most`, at most) this ratio; None where it is only reported."""
-
-    shape: str
-    name: str
-    ours: float
-    theirs: float
-    unit: str
-    must: float | None = None
-    is_at_most: bool = False
-
-    @property
-    def ratio(self) -> float:
-        return self.ours / self.theirs
-
-    @property
-    def is_met(self) -> bool:
-        if self.must is None:
-            return True
-        return self.ratio <= self.must if self.is_at_most else self.ratio >= self.must
 
 
 def measure(shape: str, num: int, rounds: int, scale: float, directory: Path) -> list[Row]:
@@ -76,7 +54,7 @@ def alone(shape: str, ours: Ours, singly: HuggingFace, requests: list[Asked], ro
     one = [sorted(requests, key=lambda asked: len(asked.ids))[len(requests) // 2]]
     pairs = [(ours.run(one), singly.run(one)) for _ in range(max(3, rounds))]
     times = [statistics.median(run.total_s for run in runs) for runs in zip(*pairs, strict=True)]
-    return [Row(shape, "one request alone, against Hugging Face: latency", *times, "s", 0.8, is_at_most=True)]
+    return [Row(f"{shape}: one request alone, against Hugging Face: latency", *times, "s", 0.8, is_at_most=True)]
 
 
 def at_once(
@@ -91,15 +69,15 @@ def at_once(
     one_by_one = [(ours.run(requests), singly.run(requests))]
     rows += compare(shape, "all at once, against one at a time", one_by_one, 3.0, None)
     same = [a == b for a, b in zip(one_by_one[0][0].written, one_by_one[0][1].written, strict=True)]
-    return [*rows, Row(shape, "answers equal to Hugging Face's, token for token", sum(same), len(same), "")]
+    return [*rows, Row(f"{shape}: answers equal to Hugging Face's, token for token", sum(same), len(same), "")]
 
 
 def compare(shape: str, name: str, pairs: list[tuple[Run, Run]], must: float, latency: float | None) -> list[Row]:
     speeds = [statistics.median(run.tokens_per_s for run in runs) for runs in zip(*pairs, strict=True)]
     waits = [statistics.median(run.mean_latency_s for run in runs) for runs in zip(*pairs, strict=True)]
     return [
-        Row(shape, f"{name}: output tokens/s", *speeds, "/s", must),
-        Row(shape, f"{name}: mean latency", *waits, "s", latency, is_at_most=True),
+        Row(f"{shape}: {name}: output tokens/s", *speeds, "/s", must),
+        Row(f"{shape}: {name}: mean latency", *waits, "s", latency, is_at_most=True),
     ]
 
 
@@ -117,7 +95,7 @@ def limit(shape: str, ours: Ours, requests: list[Asked], rounds: int) -> list[Ro
         num_tokens = sum(len(tokens) for run in runs for tokens in run.written)
         limits.append(num_tokens / sum(run.total_s for run in runs))
     speeds = statistics.median(mixed_speeds), statistics.median(limits)
-    return [Row(shape, "mixed load, against our own with equal lengths: output tokens/s", *speeds, "/s", 0.85)]
+    return [Row(f"{shape}: mixed load, against our own with equal lengths: output tokens/s", *speeds, "/s", 0.85)]
 
 
 def against_ctranslate2(shape: str, checkpoint: Path, ours: Ours, requests: list[Asked]) -> list[Row]:
@@ -128,38 +106,28 @@ def against_ctranslate2(shape: str, checkpoint: Path, ours: Ours, requests: list
         return []
     runs = ours.run(requests), theirs.run(requests)
     name = f"reported: against CTranslate2, float32, batches of {STATIC_BATCH}: output tokens/s"
-    return [Row(shape, name, *(run.tokens_per_s for run in runs), "/s")]
-
-
-def as_markdown(rows: list[Row], machine: dict, settings: dict) -> str:
-    lines = ["# The decoding engine", "", f"`{json.dumps(machine)}`", "", f"`{json.dumps(settings)}`", ""]
-    lines += ["| checkpoint | row | ours | theirs | ratio | must | |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        must = "" if row.must is None else f"{'≤' if row.is_at_most else '≥'} {row.must:g}"
-        mark = "" if row.must is None else ("✓" if row.is_met else "✗ missed")
-        figures = f"{row.ours:,.3g} {row.unit} | {row.theirs:,.3g} {row.unit} | {row.ratio:.2f}"
-        lines.append(f"| {row.shape} | {row.name} | {figures} | {must} | {mark} |")
-    return "\n".join([*lines, ""])
+    return [Row(f"{shape}: {name}", *(run.tokens_per_s for run in runs), "/s")]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="fewer and shorter requests, to try it out")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--parts", nargs="+", choices=SHAPES, default=list(SHAPES), help="checkpoints")
     parser.add_argument("--rounds", type=int, default=1, help="medians of so many turns")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     num, rows = max(8, round(64 * options.scale)), []
     with tempfile.TemporaryDirectory() as folder:
-        for shape in options.shapes:
+        for shape in options.parts:
             rows += measure(shape, num, options.rounds, options.scale, Path(folder))
             gc.collect()
-    text = as_markdown(rows, describe(), vars(options))
+    machine = describe()
+    text = as_markdown("The decoding engine", rows, machine, vars(options))
     print(text)
     if options.scale == 1.0:
         RESULTS.mkdir(exist_ok=True)
-        content = {"machine": describe(), "settings": vars(options), "rows": [asdict(row) for row in rows]}
+        content = {"machine": machine, "settings": vars(options), "rows": [asdict(row) for row in rows]}
         (RESULTS / "engine.json").write_text(json.dumps(content, indent=1))
         (RESULTS / "engine.md").write_text(text)
     return 0 if all(row.is_met for row in rows) else 1

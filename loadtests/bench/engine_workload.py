@@ -77,6 +77,9 @@ def make_checkpoint(shape: str, directory: Path) -> Path:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(directory / "tokenizer.json"))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    names |= {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(names))
     (directory / "generation_config.json").write_text(json.dumps({"decoder_start_token_id": 0, "pad_token_id": 0}))
     return directory
 
