@@ -1,6 +1,7 @@
 """Who answers the requests of the engine's benchmark: our engine, Hugging Face, CTranslate2 where it is installed."""
 
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,8 @@ class CTranslate2:
 
         self._batch, out = batch, checkpoint / "ctranslate2"
         if not out.is_dir():
-            command = ["ct2-transformers-converter", "--model", str(checkpoint), "--output_dir", str(out)]
+            converter = Path(sys.executable).parent / "ct2-transformers-converter"
+            command = [str(converter), "--model", str(checkpoint), "--output_dir", str(out)]
             subprocess.run(command, check=True, capture_output=True)
         self._translator = ctranslate2.Translator(str(out), compute_type="float32", intra_threads=num_threads)
 
