@@ -50,13 +50,14 @@ class Searcher:
     def __init__(self, passages: list[Passage]):
         self.passages = passages
         self.down = False
+        self.degraded: list[str] = []
         self.requests: list[SearchRequest] = []
 
     async def search(self, requests: list[SearchRequest]) -> list[Evidence]:
         self.requests += requests
         if self.down:
             raise Unavailable("the index is closed")
-        return [Evidence(self.passages[: request.top_k]) for request in requests]
+        return [Evidence(self.passages[: request.top_k], self.degraded) for request in requests]
 
 
 class EchoDecoder:

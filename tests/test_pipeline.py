@@ -25,9 +25,14 @@ class Parts:
         self.retriever = Searcher([PASSAGE])
         self.decoder = EchoDecoder()
 
-    def pipeline(self, **limits) -> Pipeline:
-        splitter = Splitter(load_tokenizer(TextEncoderConfig()))
-        return Pipeline(**vars(self), splitter=splitter, cache=EmbeddingCache(100), limits=Limits(**limits))
+    def pipeline(self, requires_evidence: bool = False, **limits) -> Pipeline:
+        return Pipeline(
+            **vars(self),
+            splitter=Splitter(load_tokenizer(TextEncoderConfig())),
+            cache=EmbeddingCache(100),
+            limits=Limits(**limits),
+            requires_evidence=requires_evidence,
+        )
 
 
 @pytest.fixture
@@ -80,6 +85,21 @@ async def test_a_part_that_is_down_degrades_the_answer_and_is_named(parts, part)
     answer = await parts.pipeline().answer(Query(text="a", image=picture()))
     assert [note.split(":")[0] for note in answer.degraded] == [part]
     assert answer.answer == ("unknown" if part == "retriever" else "The capital is Lima.")
+
+
+async def test_a_branch_of_the_search_that_is_missing_is_named(parts):
+    parts.retriever.degraded = ["bm25: this branch of the search does not answer"]
+    answer = await parts.pipeline().answer(Query(text="capital of Peru?"))
+    assert answer.passages == [PASSAGE]
+    assert answer.degraded == ["retriever: bm25: this branch of the search does not answer"]
+
+
+async def test_where_evidence_is_required_there_is_no_answer_without_it(parts):
+    parts.retriever.down = True
+    pipeline = parts.pipeline(requires_evidence=True)
+    for ask in (pipeline.answer, pipeline.search):
+        with pytest.raises(Unavailable, match="the index is closed"):
+            await ask(Query(text="capital of Peru?"))
 
 
 async def test_an_image_alone_needs_its_encoder(parts):

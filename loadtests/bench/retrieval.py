@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,12 +25,22 @@ NUM_GLOSSES = 100_000
 PARTS = ("recall", "search", "ingest", "faults", "nodes")
 
 
+class _Shown(list[Row]):
+    """Rows that are told as they come: the whole takes long."""
+
+    def __iadd__(self, rows: Iterable[Row]) -> "_Shown":
+        for row in rows:
+            print(f"{'' if row.is_met else 'MISSED '}{row}", file=sys.stderr, flush=True)
+            self.append(row)
+        return self
+
+
 def measure(options: argparse.Namespace) -> list[Row]:
     """The rows of the parts that are asked for; servers are started for them, and ended."""
     scale, glosses = options.scale, Glosses(max(1_000, round(NUM_GLOSSES * options.scale)))
     few = Glosses(max(500, round(10_000 * scale)))
     seconds = max(1.0, 10 * min(1.0, scale * 5))
-    found: list[Row] = []
+    found = _Shown()
     server = ["--version", options.version, "--heap", options.heap]
     if {"recall", "search", "ingest"} & set(options.parts):
         with running(*server) as servers:

@@ -119,7 +119,7 @@ async def _killed(url: str, glosses: Glosses) -> Row:
     store, client = ElasticsearchStore(config), Elasticsearch(url)
     report = await store.load(TENANT, glosses.documents())
     num_records = client.count(index="killed")["count"]
-    if not 0 < report.num_unchanged < glosses.count:
+    if glosses.count > 5_000 and not 0 < report.num_unchanged < glosses.count:  # fewer are all on their way at once
         raise RuntimeError(f"it was not killed in the middle: {report.num_unchanged:,} had been written")
     num_wrong = abs(glosses.count - await store.count(TENANT)) + abs(glosses.count - num_records)
     client.indices.delete(index="killed-v1")
