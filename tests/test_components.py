@@ -1,10 +1,14 @@
 """What the configuration of a component says is what happens."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mmrag.components import AnswerDecoder, ImageEmbedder
 from mmrag.config import DecoderConfig, ImageEncoderConfig
+from mmrag.errors import Overloaded
 from mmrag.types import Decoded, DecodeRequest, Passage
 
 
@@ -42,3 +46,52 @@ def test_models_use_as_many_threads_as_configured(models, threads):
         assert torch.get_num_threads() == num_threads
     ImageEmbedder(ImageEncoderConfig(model=str(models / "image_encoder"), num_threads=threads + 1))
     assert torch.get_num_threads() == threads + 1
+
+
+async def test_many_callers_share_the_engine_and_each_gets_its_own_answer(models):
+    decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_batch=3))
+    asked = [replace(question(n), text=f"What about {n}?", max_new_tokens=4 + n) for n in range(5)]
+
+    async def streamed(one: DecodeRequest) -> Decoded:
+        *pieces, whole = [piece async for piece in decoder.stream(one)]
+        assert "".join(pieces) == whole.text
+        return whole
+
+    together = await asyncio.gather(decoder.decode(asked), *map(streamed, asked))
+    alone = [(await decoder.decode([one]))[0].text for one in asked]
+    assert [answer.text for answer in together[0]] == [answer.text for answer in together[1:]] == alone
+    assert together[1].timings_ms["first_token"] >= together[1].timings_ms["queued"] >= 0
+    assert decoder.stats()["num_finished"] == 15
+
+
+async def test_who_hangs_up_makes_room_at_once(models):
+    decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_batch=1))
+    asked = replace(question(1), max_new_tokens=200, explain=False)
+    stream = decoder.stream(asked)
+    await anext(stream)
+    waiting = asyncio.create_task(decoder.decode([asked]))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await stream.aclose()
+    [answer] = await decoder.decode([replace(asked, max_new_tokens=1)])
+    assert answer.num_tokens <= 1
+    stats = decoder.stats()
+    assert stats["num_finished"] == 1 or stats["num_cancelled"] >= 1
+    assert not decoder.engine._jobs
+
+
+async def test_a_full_queue_refuses(models):
+    decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_batch=1, max_queued_requests=1))
+    asked = [replace(question(1), max_new_tokens=100)] * 8
+    with pytest.raises(Overloaded) as refusal:
+        await decoder.decode(asked)
+    assert refusal.value.retry_after_s > 0
+
+
+async def test_leaving_out_each_passage_in_turn(models):
+    decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_passages=2))
+    asked = replace(question(3), explain="loo")
+    [answer] = await decoder.decode([asked])
+    shorter = [replace(asked, passages=[asked.passages[k]], explain=False) for k in (1, 0)]
+    without = [other.text for other in await decoder.decode(shorter)]
+    assert answer.attribution.without == {"p0#0": without[0], "p1#0": without[1]}
