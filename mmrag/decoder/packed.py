@@ -41,7 +41,9 @@ def pack(model: FusionModel) -> None:
     if model.head is None:
         model.head = nn.Linear(model.embedding.embedding_dim, model.embedding.num_embeddings, bias=False, device="meta")
         model.head.weight = model.embedding.weight
-    for parent_name, parent in list(model.named_modules()):
+    # A list of the parents only: one of the linear layers, too, would keep all their weights until the end.
+    parents = [(name, module) for name, module in model.named_modules() if not isinstance(module, nn.Linear)]
+    for parent_name, parent in parents:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear) and pays(f"{parent_name}.{name}", child):
                 setattr(parent, name, PackedLinear(child))

@@ -15,7 +15,7 @@ from mmrag.types import Decoded, DecodeRequest
 TIMEOUT_S = 120.0  # for a hopelessly busy machine
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["decoder.ranked"])
+processes.set_forkserver_preload(["mmrag.decoder.engine", "mmrag.config", "pytest"])  # once, not for each rank
 
 
 def decode(group: Group | None, directory: Path, requests: list[DecodeRequest]) -> list[Decoded]:

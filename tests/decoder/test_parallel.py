@@ -39,11 +39,12 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
 
 def asked(name: str) -> list[DecodeRequest]:
     if name in T5S:
-        return [DecodeRequest(text, None, None, None, [], max_new_tokens=16) for text in TEXTS]
-    alone = request("what?", 0, image_embedding=None, image_grid=None)
+        return [DecodeRequest(text, None, None, None, [], max_new_tokens=10) for text in TEXTS]
+    alone = request("what?", 0, image_embedding=None, image_grid=None, max_new_tokens=8)
     labelled = request(task="classify", labels=["sea", "Zürich"])
-    sampled = request("who?", 2, sampling=Sampling(temperature=0.7, top_k=5, seed=3))
-    return [request(explain=True), alone, request(None, 5, text_embedding=None), labelled, sampled]
+    sampled = request("who?", 2, max_new_tokens=8, sampling=Sampling(temperature=0.7, top_k=5, seed=3))
+    shown = request(None, 5, text_embedding=None, max_new_tokens=8)
+    return [request(explain=True, max_new_tokens=8), alone, shown, labelled, sampled]
 
 
 def answers(group, checkpoints: dict[str, Path]) -> dict[str, list]:
