@@ -13,6 +13,8 @@ from loadtests.bench.engine_workload import Asked
 from mmrag.config import DecoderConfig
 from mmrag.decoder.engine import Engine, Job
 
+CONVERSION_TIMEOUT_S = 300
+
 
 @dataclass
 class Run:
@@ -100,7 +102,7 @@ class CTranslate2:
         if not out.is_dir():
             converter = Path(sys.executable).parent / "ct2-transformers-converter"
             command = [str(converter), "--model", str(checkpoint), "--output_dir", str(out)]
-            subprocess.run(command, check=True, capture_output=True)
+            subprocess.run(command, check=True, capture_output=True, timeout=CONVERSION_TIMEOUT_S)
         self._translator = ctranslate2.Translator(str(out), compute_type="float32", intra_threads=num_threads)
 
     def run(self, requests: list[Asked], span_s: float = 0.0) -> Run:
