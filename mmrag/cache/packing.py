@@ -56,9 +56,8 @@ def _unpack_alike(layout: np.dtype, keys: Sequence, blobs: Sequence, positions: 
     records, words = np.frombuffer(joined, layout), np.frombuffer(joined, "<u4").reshape(-1, layout.itemsize // 4)
     wanted = np.frombuffer(b"".join([keys[i][:_KEY_PART_BYTES] for i in positions]), "<u8")
     is_sound = (records["key"] == wanted) & (words[:, -1] == _checksums(words[:, :-1]))
-    embeddings: Iterable[Embedding] = _single_precision(records["vector"])
-    if records["grid"].size:
-        embeddings = zip(embeddings, records["grid"].copy(), strict=True)
+    vectors, grids = _single_precision(records["vector"]), records["grid"].copy()
+    embeddings: Iterable[Embedding] = zip(vectors, grids, strict=True) if grids.size else vectors
     for i, embedding, is_one in zip(positions, embeddings, is_sound.tolist(), strict=True):
         if is_one:
             found[i] = embedding

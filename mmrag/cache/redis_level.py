@@ -54,6 +54,8 @@ class RedisLevel:
         self._timeout_s = config.timeout_ms / 1000
         self._reading, self._writing = CircuitBreaker(), CircuitBreaker()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: list[Any] = []
+        self._writer: asyncio.Task | None = None
         self._waiting: dict[Key, bytes] = {}
         self._num_waiting_bytes = 0
         self.counts = {"errors": 0, "garbage": 0, "written": 0, "not_written": 0}
@@ -99,7 +101,7 @@ class RedisLevel:
             self._redis = _connect(self._url, self._config)
             # redis-py's own pool looks at each connection before each call, which takes as long as half the call.
             self._free, self._idle = asyncio.Semaphore(self._config.max_connections), []
-            self._writer: asyncio.Task | None = None
+            self._writer = None
 
     async def _get(self, keys: Sequence[Key]) -> list[Embedding | None]:
         if not self._reading.allows():
