@@ -83,7 +83,7 @@ class ReadingExamples(Iterator[Example]):
     def num_passages(self, most: int) -> int:
         if most < 8:
             return self.rng.randint(1, most)
-        return self.rng.choices(range(1, 9), [10, 14, 18, 14, 30, 6, 4, 4])[0]
+        return self.rng.choices(range(1, 9), [40, 30, 10, 6, 8, 2, 2, 2])[0]
 
     def question(self, kind: str, told: float) -> Exercise:
         """A question about a new entity; the attribute asked about is among those its page will tell."""

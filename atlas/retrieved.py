@@ -32,7 +32,7 @@ from mmrag.types import DEFAULT_TENANT, DecodeRequest, Document, Passage, Search
 
 ATLAS = Path(__file__).parent
 MAX_PASSAGES = 10
-RETRIEVED_SHARE, RETRIEVED_FROM = 0.5, 0.55
+RETRIEVED_SHARE, RETRIEVED_FROM = 0.4, 0.55
 """This share of the examples is as retrieved, after so much of the run."""
 KINDS = {"country named": 30, "country shown": 34, "country both": 4, "name shown": 6, "picture alone": 4,
          "caption": 12, "classify": 10}  # fmt: skip
@@ -73,7 +73,7 @@ class RetrievedExamples(Iterator[Example]):
         gold = ids.index(noted.gold_id) if noted.gold_id in ids else -1
         if gold < 0 and not noted.kind.endswith("named"):
             return None
-        told = {id: self.retold(self.entities[id], noted.attribute) for id in [*ids, noted.gold_id]}
+        told = {id: self.retold(self.entities[id], noted, id == noted.gold_id) for id in [*ids, noted.gold_id]}
         passages = [replace(p, text=self.text(told[p.document_id])) for p in found]
         target = told[noted.gold_id].values[noted.attribute] if gold >= 0 else UNKNOWN
         if gold < 0 and noted.request.task == "classify":
@@ -85,10 +85,10 @@ class RetrievedExamples(Iterator[Example]):
     def num_passages(self) -> int:
         return self.rng.choices([1, 2, 3, 4, 5, 6, 8, 10], [6, 4, 12, 8, 50, 6, 8, 6])[0]
 
-    def retold(self, entity: Entity, attribute: str) -> Entity:
+    def retold(self, entity: Entity, noted: Noted, is_gold: bool) -> Entity:
         """The entity with other facts: those of an invented one; its name stays."""
-        other = self.invented.entity(entity.kind)
-        while attribute in entity.values and attribute not in other.values:
+        other, attribute = self.invented.entity(entity.kind), noted.attribute
+        while (is_gold or attribute in entity.values) and attribute not in other.values:
             other = self.invented.entity(entity.kind)
         return replace(entity, values=other.values | {"name": entity.values["name"]})
 

@@ -170,10 +170,10 @@ def blur_words(text: str, rng: np.random.Generator) -> str:
     Without this a small model learns the words of the training questions by heart, and fails on other wordings.
     """
     chance = rng.random()
-    if chance < 0.3:
+    if chance < 0.2:
         return ""
     words = text.split()
-    if chance < 0.55:
+    if chance < 0.4:
         return " ".join(word for word in words if rng.random() < 0.5)
     return text
 

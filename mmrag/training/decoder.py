@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -129,12 +130,13 @@ def train_decoder(
         if trainer.progress >= 1.0:
             tqdm.write(f"{out_dir} holds a finished run; remove it to train anew")
     bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+    drawn = batches(examples, config)
     with tqdm(total=100, initial=100 * trainer.progress, desc="fusion decoder", bar_format=bar_format) as bar:
         while trainer.progress < 1.0:
             started = time.monotonic()
             if on_progress is not None:
                 on_progress(trainer.progress)
-            losses = trainer.step(next_batch(examples, config))
+            losses = trainer.step(next(drawn))
             trainer.count(time.monotonic() - started)
             bar.n = round(100 * trainer.progress, 1)
             bar.set_postfix(step=trainer.num_steps, loss=f"{losses['loss']:.3f}")
@@ -161,14 +163,30 @@ def after_step(trainer: Trainer, losses: dict[str, float], validation: list[Exam
         trainer.save()
 
 
-def next_batch(examples: Iterator[Example], config: DecoderTrainingConfig) -> list[Example]:
-    batch, num_tokens = [], 0
-    while len(batch) < config.max_batch and num_tokens < config.max_batch_tokens:
-        example = next(examples)
-        batch.append(example)
-        query = len(example.request.text or "") // CHARS_PER_TOKEN + 5
-        num_tokens += sum(query + len(passage.text) // CHARS_PER_TOKEN for passage in example.request.passages)
-    return batch
+def batches(examples: Iterator[Example], config: DecoderTrainingConfig) -> Iterator[list[Example]]:
+    """Batches without end, each of examples of like length, so that little is padding."""
+    rng = random.Random(0)
+    while True:
+        pool = sorted((next(examples) for _ in range(config.max_batch * BATCHES_IN_POOL)), key=num_source_tokens)
+        cut = cut_by_tokens(pool, config)
+        rng.shuffle(cut)
+        yield from cut
+
+
+def cut_by_tokens(pool: list[Example], config: DecoderTrainingConfig) -> list[list[Example]]:
+    found: list[list[Example]] = [[]]
+    for example in pool:
+        size = len(found[-1])
+        if size == config.max_batch or size and (size + 1) * num_source_tokens(example) > config.max_batch_tokens:
+            found.append([])
+        found[-1].append(example)
+    return found
+
+
+def num_source_tokens(example: Example) -> int:
+    """About how many tokens the passages have, the question in front of each."""
+    query = len(example.request.text or "") // CHARS_PER_TOKEN + 5
+    return query + sum(query + len(passage.text) // CHARS_PER_TOKEN for passage in example.request.passages)
 
 
 def loss_of(decoder: FusionDecoder, examples: list[Example], config: DecoderTrainingConfig) -> dict[str, Tensor]:
