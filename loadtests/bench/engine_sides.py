@@ -1,5 +1,6 @@
 """Who answers the requests of the engine's benchmark: our engine, Hugging Face, CTranslate2 where it is installed."""
 
+import os
 import subprocess
 import sys
 import time
@@ -102,7 +103,8 @@ class CTranslate2:
         if not out.is_dir():
             converter = Path(sys.executable).parent / "ct2-transformers-converter"
             command = [str(converter), "--model", str(checkpoint), "--output_dir", str(out)]
-            subprocess.run(command, check=True, capture_output=True, timeout=CONVERSION_TIMEOUT_S)
+            environment = os.environ | {"HF_HUB_OFFLINE": "1"}  # everything it needs lies there
+            subprocess.run(command, check=True, capture_output=True, timeout=CONVERSION_TIMEOUT_S, env=environment)
         self._translator = ctranslate2.Translator(str(out), compute_type="float32", intra_threads=num_threads)
 
     def run(self, requests: list[Asked], span_s: float = 0.0) -> Run:
