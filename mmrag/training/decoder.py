@@ -22,6 +22,9 @@ from mmrag.decoder.inputs import Batch
 from mmrag.training.data import Example
 from mmrag.training.device import device_kind
 
+BATCHES_IN_POOL = 6
+"""So many batches' worth of examples are sorted by length at a time."""
+
 
 @dataclass(frozen=True)
 class DecoderTrainingConfig:
