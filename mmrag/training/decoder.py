@@ -180,7 +180,7 @@ def cut_by_tokens(pool: list[Example], config: DecoderTrainingConfig) -> list[li
     found: list[list[Example]] = [[]]
     for example in pool:
         size = len(found[-1])
-        if size == config.max_batch or size and (size + 1) * num_source_tokens(example) > config.max_batch_tokens:
+        if size == config.max_batch or (size and (size + 1) * num_source_tokens(example) > config.max_batch_tokens):
             found.append([])
         found[-1].append(example)
     return found
