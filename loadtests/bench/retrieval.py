@@ -1,4 +1,4 @@
-"""Elasticsearch as we use it: recall, search and ingest against plain clients, and every fault under load.
+"""Elasticsearch and Redis as we use them: recall, search, ingest and cache against plain clients; faults under load.
 
 make bench SUITE=retrieval            the whole, about half an hour
 make bench SUITE=retrieval SCALE=0.02 to try it out
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from loadtests.bench import retrieval_faults, retrieval_ingest, retrieval_recall, retrieval_search
+from loadtests.bench import cache, retrieval_faults, retrieval_ingest, retrieval_recall, retrieval_search
 from loadtests.bench.elasticsearch_server import running
 from loadtests.bench.retrieval_data import Glosses
 from loadtests.bench.rows import Row, as_markdown
@@ -22,7 +22,7 @@ from loadtests.machine import describe
 
 RESULTS = Path(__file__).parents[1] / "results"
 NUM_GLOSSES = 100_000
-PARTS = ("recall", "search", "ingest", "faults", "nodes")
+PARTS = ("recall", "search", "ingest", "cache", "faults", "nodes")
 
 
 class _Shown(list[Row]):
@@ -37,10 +37,14 @@ class _Shown(list[Row]):
 
 def measure(options: argparse.Namespace) -> list[Row]:
     """The rows of the parts that are asked for; servers are started for them, and ended."""
-    scale, glosses = options.scale, Glosses(max(1_000, round(NUM_GLOSSES * options.scale)))
+    scale, found = options.scale, _Shown()
+    if "cache" in options.parts:
+        found += asyncio.run(cache.rows(num_rounds=max(200, round(3_000 * scale))))
+    if options.parts == ["cache"]:
+        return found
+    glosses = Glosses(max(1_000, round(NUM_GLOSSES * scale)))
     few = Glosses(max(500, round(10_000 * scale)))
     seconds = max(1.0, 10 * min(1.0, scale * 5))
-    found = _Shown()
     server = ["--version", options.version, "--heap", options.heap]
     if {"recall", "search", "ingest"} & set(options.parts):
         with running(*server) as servers:
@@ -71,8 +75,8 @@ def main() -> int:
     logging.basicConfig(level=logging.ERROR)
     machine = describe()
     rows = measure(options)
-    settings = vars(options) | {"elasticsearch-py": version("elasticsearch")}
-    text = as_markdown("Retrieval in Elasticsearch", rows, machine, settings)
+    settings = vars(options) | {"elasticsearch-py": version("elasticsearch"), "redis-py": version("redis")}
+    text = as_markdown("Retrieval in Elasticsearch, embeddings in Redis", rows, machine, settings)
     print(text)
     if options.scale == 1.0 and tuple(options.parts) == PARTS:
         RESULTS.mkdir(exist_ok=True)
