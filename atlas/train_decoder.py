@@ -8,6 +8,7 @@ put to the real retriever, over documents and pictures of the training side, who
 """
 
 import argparse
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from atlas.questions_seen import Wordings
-from atlas.reading import KINDS_OF_QUESTION, ReadingExamples
+from atlas.layouts import more_phrasings
+from atlas.questions_seen import Wordings, train_templates
+from atlas.reading import KINDS_OF_QUESTION, ReadingExamples, sample_texts
 from atlas.retrieved import RetrievedExamples, note_retrieved
 from atlas.train_tokenizer import train_tokenizer
 from atlas.word_meanings import word_meanings
@@ -31,8 +33,11 @@ CACHE = Path(".mmrag") / "question_embeddings.npz"
 NOTED = Path(".mmrag") / "retrieved.pickle"
 RUN = Path(".cache") / "fusion_decoder"
 NUM_VALIDATION = 30
+NUM_TEXTS = 1_000
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
-TRAINING = DecoderTrainingConfig(num_steps=3_000, validate_every=500)
+TRAINING = DecoderTrainingConfig(
+    num_steps=4_500, learning_rate=1.2e-3, word_rate_share=0.15, validate_every=500
+)
 
 VARIANTS = {
     "dual_stream": {},
@@ -68,9 +73,22 @@ def new_decoder(variant: str, seed: int, tokenizer: Tokenizer, device: str) -> F
     meanings, is_word = word_meanings(tokenizer, model.config.d_model)
     model.embedding.weight.data.copy_(meanings)
     model.open_gates()
-    decoder, is_word = FusionDecoder(model, tokenizer, device), is_word[:, None].to(device)
-    model.embedding.weight.register_hook(lambda gradient: gradient.masked_fill(is_word, 0.0))
+    decoder, unread = FusionDecoder(model, tokenizer, device), (is_word & ~occurring(tokenizer))[:, None].to(device)
+    model.embedding.weight.register_hook(lambda gradient: gradient.masked_fill(unread, 0.0))
     return decoder
+
+
+def occurring(tokenizer: Tokenizer) -> torch.Tensor:
+    """Which tokens occur in what is trained on, bool [vocabulary]: the others keep the meanings they begin with."""
+    found = torch.zeros(tokenizer.get_vocab_size(), dtype=torch.bool)
+    for text in [*sample_texts(random.Random(1), NUM_TEXTS), *wordings()]:
+        found[tokenizer.encode(text, add_special_tokens=False).ids] = True
+    return found
+
+
+def wordings() -> list[str]:
+    groups = [*train_templates().values(), *more_phrasings(held_back=False).values()]
+    return [f" {template}" for templates in groups for template in templates]
 
 
 def initialise(model: FusionModel) -> None:

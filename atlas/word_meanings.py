@@ -1,7 +1,7 @@
-"""The decoder's embeddings of whole words, from those of the text encoder; training leaves them as they are.
+"""The decoder's embeddings of whole words, from those of the text encoder.
 
-So a word that no training text has ("ministries") is for the network what its neighbours are ("government"). Were
-they trained on, the words of the training texts would drift away from all others.
+So a word that no training text has ("ministries") is for the network what its neighbours are ("government"). Words
+that are trained on move slowly, so that they stay in the neighbourhood of the others, which do not move.
 """
 
 import torch

@@ -73,7 +73,7 @@ class Evidence(nn.Module):
         num = len(chunk.ids)
         # A multiple of four rows: fewer take another way through a matrix product, and round differently.
         embedding, features = (F.pad(x, (0, 0, 0, -num % 4)) for x in (chunk.query_embedding, chunk.features))
-        query = self.query(embedding)[:num] * chunk.has_query[:, None]
+        query = self.query(unit_variance(embedding))[:num] * chunk.has_query[:, None]
         passage = self.features(features)[:num] + query
         return self.gate * (passage[:, None] + chunk.in_query[..., None] * self.shared_word)
 
@@ -81,16 +81,22 @@ class Evidence(nn.Module):
         """What is added to each input of the decoder [B, 1, d]."""
         if self.question is None:
             return 0.0
-        return self.gate * self.question(batch.text_embeddings[:, :1]) * batch.text_embeddings_mask[:, :1, None]
+        question = self.question(unit_variance(batch.text_embeddings[:, :1]))
+        return self.gate * question * batch.text_embeddings_mask[:, :1, None]
 
     def memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Image memory [B, M, d]: the query's and the passages' embeddings, then the query image's grid."""
         features = self.features(batch.features)
-        text = self.text(batch.text_embeddings) + features + self.kind(batch.text_kinds)
-        image = self.image(batch.image_embeddings) + features + self.kind(batch.image_kinds)
+        text = self.text(unit_variance(batch.text_embeddings)) + features + self.kind(batch.text_kinds)
+        image = self.image(unit_variance(batch.image_embeddings)) + features + self.kind(batch.image_kinds)
         grid = self.grid(batch.grid) + self.kind.weight[-1]
         masks = [batch.text_embeddings_mask, batch.image_embeddings_mask, batch.grid_mask]
         return torch.cat([text, image, grid], 1), torch.cat(masks, 1)
+
+
+def unit_variance(embeddings: Tensor) -> Tensor:
+    """Embeddings of length 1 [..., d] as the network reads them; else they are faint beside tokens, and learnt late."""
+    return embeddings * embeddings.shape[-1] ** 0.5
 
 
 class FusionModel(nn.Module):
