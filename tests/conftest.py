@@ -1,6 +1,7 @@
 """A service for tests: the HTTP API on a real port over real parts in this process, with tiny models."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads for tiny models only wait for each other
 
 from mmrag.config import AppConfig
 from tests.elasticsearch_server import ElasticsearchServer, elasticsearch_server
