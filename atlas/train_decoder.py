@@ -8,6 +8,8 @@ put to the real retriever, over documents and pictures of the training side, who
 """
 
 import argparse
+import functools
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -27,6 +29,7 @@ from mmrag.decoder import DecoderModelConfig, FusionDecoder
 from mmrag.decoder.model import FusionModel
 from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
 from mmrag.training.device import best_device
+from mmrag.training.processes import run_on_all
 
 WEIGHTS = Path(__file__).parent / "weights" / "fusion_decoder"
 CACHE = Path(".mmrag") / "question_embeddings.npz"
@@ -34,9 +37,11 @@ NOTED = Path(".mmrag") / "retrieved.pickle"
 RUN = Path(".cache") / "fusion_decoder"
 NUM_VALIDATION = 30
 NUM_TEXTS = 1_000
+SEEDS_APART = 1_000
+PROCESSES = min(2, os.cpu_count() or 1) if best_device() == "cpu" else 1
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
 TRAINING = DecoderTrainingConfig(
-    num_steps=4_500, learning_rate=1.2e-3, word_rate_share=0.15, validate_every=500
+    num_steps=2_750, learning_rate=1.0e-3, word_rate_share=0.3, validate_every=500
 )
 
 VARIANTS = {
@@ -51,7 +56,7 @@ VARIANTS = {
 def model_config(vocab_size: int, variant: str = "dual_stream") -> DecoderModelConfig:
     labels = load_schema()["classify"]["continent"]
     config = DecoderModelConfig(
-        vocab_size=vocab_size, d_model=128, d_kv=32, d_ff=512, num_heads=4, num_layers=3, num_decoder_layers=2,
+        vocab_size=vocab_size, d_model=192, d_kv=32, d_ff=768, num_heads=6, num_layers=3, num_decoder_layers=2,
         convolution_width=3, pointer=True, evidence=True, question_in_decoder=True, labels=labels,
     )
     return replace(config, **VARIANTS[variant])
@@ -105,18 +110,22 @@ def initialise(model: FusionModel) -> None:
 
 
 def train(
-    run: Path, variant: str, config: DecoderTrainingConfig, seed: int = 0, device: str = "cpu"
+    run: Path, variant: str, config: DecoderTrainingConfig, seed: int = 0, device: str = "cpu", rank: int = 0
 ) -> FusionDecoder:
-    """From nothing: invented worlds that become harder, and later what the real retriever brings."""
+    """From nothing: invented worlds that become harder, and later what the real retriever brings.
+
+    Processes of other `rank` begin with the same model and have other examples.
+    """
     noted = note_retrieved(NOTED, NUM_RETRIEVED)
-    examples = RetrievedExamples(noted[NUM_VALIDATION_NOTED:], ReadingExamples(seed, Wordings(CACHE)))
+    reading = ReadingExamples(seed + SEEDS_APART * rank, Wordings(CACHE))
+    examples = RetrievedExamples(noted[NUM_VALIDATION_NOTED:], reading)
     held_back = ReadingExamples(seed + 1, Wordings(CACHE, held_back=True), progress=1.0, is_training=False)
     told = RetrievedExamples(noted[:NUM_VALIDATION_NOTED], held_back)
     validation = [held_back.example(kind) for kind in KINDS_OF_QUESTION for _ in range(NUM_VALIDATION)]
     validation += [example for example in map(told.example, told.noted) if example is not None]
     return train_decoder(
         new_decoder(variant, seed, tokenizer_of(run), device), examples, config, run, validation,
-        on_progress=lambda progress: setattr(examples.invented, "progress", progress),
+        on_progress=lambda progress: setattr(reading, "progress", progress),
     )  # fmt: skip
 
 
@@ -135,16 +144,24 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="let the clock, not the steps, end the run")
     parser.add_argument("--steps", type=int, default=TRAINING.num_steps, help="default: %(default)s")
     parser.add_argument("--device", default=best_device(), help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="each has other examples (%(default)s)")
     arguments = parser.parse_args(words)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     config = replace(TRAINING, num_steps=arguments.steps)
     if arguments.minutes:
         config = replace(config, max_minutes=arguments.minutes, num_steps=10**9)
-    decoder = train(arguments.run, arguments.variant, config, device=arguments.device)
-    publish(decoder, arguments.run, arguments.out)
-    print(f"wrote {arguments.out} ({decoder.fingerprint})")
+    if arguments.minutes and arguments.processes > 1:
+        parser.error("--minutes needs --processes 1: processes end after the same steps")
+    note_retrieved(NOTED, NUM_RETRIEVED)  # and what else is cached, before several processes look for it
+    tokenizer_of(arguments.run)
+    Wordings(CACHE)
+    run_on_all(arguments.processes, functools.partial(train_and_publish, arguments, config))
+
+
+def train_and_publish(arguments: argparse.Namespace, config: DecoderTrainingConfig, rank: int) -> None:
+    decoder = train(arguments.run, arguments.variant, config, device=arguments.device, rank=rank)
+    if rank == 0:
+        publish(decoder, arguments.run, arguments.out)
+        print(f"wrote {arguments.out} ({decoder.fingerprint})")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
 from mmrag.training.data import Example
 from mmrag.training.device import device_kind
+from mmrag.training.processes import average_gradients, is_first
 
 BATCHES_IN_POOL = 6
 """So many batches' worth of examples are sorted by length at a time."""
@@ -93,6 +94,7 @@ class Trainer:
         losses = loss_of(self.decoder, examples, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
+        average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -127,7 +129,8 @@ def train_decoder(
     last.pt to `out_dir`.
 
     A run that was interrupted goes on from last.pt. `on_progress` is told how much of the run is over before each
-    batch is drawn, so that the stream can become harder.
+    batch is drawn, so that the stream can become harder. In several processes (see `processes.run_on_all`) each has
+    other examples, and the first one writes.
     """
     trainer = Trainer(decoder, config, Path(out_dir))
     if resume:
@@ -136,7 +139,8 @@ def train_decoder(
             tqdm.write(f"{out_dir} holds a finished run; remove it to train anew")
     bar_format = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
     drawn = batches(examples, config)
-    with tqdm(total=100, initial=100 * trainer.progress, desc="fusion decoder", bar_format=bar_format) as bar:
+    with tqdm(total=100, initial=100 * trainer.progress, desc="fusion decoder", bar_format=bar_format,
+              disable=not is_first()) as bar:  # fmt: skip
         while trainer.progress < 1.0:
             started = time.monotonic()
             if on_progress is not None:
@@ -145,13 +149,20 @@ def train_decoder(
             trainer.count(time.monotonic() - started)
             bar.n = round(100 * trainer.progress, 1)
             bar.set_postfix(step=trainer.num_steps, loss=f"{losses['loss']:.3f}")
-            after_step(trainer, losses, validation)
-    trainer.save()
+            if is_first():
+                after_step(trainer, losses, validation)
+    if is_first():
+        write_results(trainer)
     decoder.model.eval().requires_grad_(False)
-    # A frozen base is kept as precise as it was read.
-    save_checkpoint(trainer.out_dir, decoder.model, decoder.tokenizer, precision_of(config))
-    draw_curve(trainer.out_dir)
     return decoder
+
+
+def write_results(trainer: Trainer) -> None:
+    trainer.save()
+    # A frozen base is kept as precise as it was read.
+    decoder = trainer.decoder
+    save_checkpoint(trainer.out_dir, decoder.model, decoder.tokenizer, precision_of(trainer.config))
+    draw_curve(trainer.out_dir)
 
 
 def precision_of(config: DecoderTrainingConfig) -> torch.dtype:
