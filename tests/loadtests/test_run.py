@@ -138,7 +138,10 @@ def test_ctrl_c_ends_the_load_early_and_what_there_is_is_reported(tmp_path):
     arguments = ["--scenario", "search", "--duration-s", "600", "--results", str(tmp_path)]
     with serving(Slow(0.01)) as url:
         command = [sys.executable, "-m", "loadtests.run", "--url", url, *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+        )  # fmt: skip
         while not any(path.stat().st_size for path in tmp_path.glob("*/requests.jsonl")):
             assert process.poll() is None
             time.sleep(0.1)
