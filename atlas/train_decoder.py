@@ -38,10 +38,11 @@ RUN = Path(".cache") / "fusion_decoder"
 NUM_VALIDATION = 30
 NUM_TEXTS = 1_000
 SEEDS_APART = 1_000
+FAINT = {f"evidence.{part}.weight" for part in ("text", "image", "query", "question")}
 PROCESSES = min(2, os.cpu_count() or 1) if best_device() == "cpu" else 1
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
 TRAINING = DecoderTrainingConfig(
-    num_steps=2_750, learning_rate=1.0e-3, word_rate_share=0.3, validate_every=500
+    num_steps=2_750, learning_rate=1.0e-3, validate_every=500
 )
 
 VARIANTS = {
@@ -71,7 +72,9 @@ def tokenizer_of(out_dir: Path) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
-def new_decoder(variant: str, seed: int, tokenizer: Tokenizer, device: str) -> FusionDecoder:
+def new_decoder(variant: str, seed: int, tokenizer: Tokenizer, device: str) -> tuple[FusionDecoder, torch.Tensor]:
+    """An untrained decoder whose words have meanings, and the ids of these words: those that training texts have are
+    to learn slowly; the others do not move."""
     torch.manual_seed(seed)
     model = FusionModel(model_config(tokenizer.get_vocab_size(), variant))
     initialise(model)
@@ -80,7 +83,7 @@ def new_decoder(variant: str, seed: int, tokenizer: Tokenizer, device: str) -> F
     model.open_gates()
     decoder, unread = FusionDecoder(model, tokenizer, device), (is_word & ~occurring(tokenizer))[:, None].to(device)
     model.embedding.weight.register_hook(lambda gradient: gradient.masked_fill(unread, 0.0))
-    return decoder
+    return decoder, is_word.nonzero().squeeze(-1).to(device)
 
 
 def occurring(tokenizer: Tokenizer) -> torch.Tensor:
@@ -97,12 +100,14 @@ def wordings() -> list[str]:
 
 
 def initialise(model: FusionModel) -> None:
-    """Small embeddings and T5's scales: queries start small enough for plain dot products."""
+    """T5's scales: queries start small enough for plain dot products, and evidence does not drown the tokens."""
     config = model.config
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("q.weight", "query.weight")) and config.scores == "dot" and "evidence" not in name:
                 parameter.normal_(0, (config.d_model * config.d_kv) ** -0.5)
+            elif name in FAINT:
+                parameter.mul_(0.2)
             elif name.endswith("taps"):
                 parameter.normal_(0, 0.3)
             elif parameter.ndim == 2 and "table" not in name and not name.startswith(("evidence", "embedding")):
@@ -123,9 +128,10 @@ def train(
     told = RetrievedExamples(noted[:NUM_VALIDATION_NOTED], held_back)
     validation = [held_back.example(kind) for kind in KINDS_OF_QUESTION for _ in range(NUM_VALIDATION)]
     validation += [example for example in map(told.example, told.noted) if example is not None]
+    decoder, slow_words = new_decoder(variant, seed, tokenizer_of(run), device)
     return train_decoder(
-        new_decoder(variant, seed, tokenizer_of(run), device), examples, config, run, validation,
-        on_progress=lambda progress: setattr(reading, "progress", progress),
+        decoder, examples, config, run, validation,
+        on_progress=lambda progress: setattr(reading, "progress", progress), slow_words=slow_words,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
 from mmrag.training.data import Example
 from mmrag.training.device import device_kind
+from mmrag.training.optimizer import Optimizer
 from mmrag.training.processes import average_gradients, is_first
 
 BATCHES_IN_POOL = 6
@@ -33,7 +34,7 @@ class DecoderTrainingConfig:
 
     Attributes:
         max_batch_tokens, max_batch: a batch ends at whichever comes first; tokens of all passages, estimated.
-        word_rate_share: the word embeddings' part of the learning rate; small where they begin with meanings.
+        slow_words_share: how much of each step those embeddings take that begin with a meaning.
         alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
         bf16: matrix products in bfloat16 (about four times faster on a processor with AVX-512 BF16).
         validate_every: steps between validations, and one at the end; 0 for none.
@@ -46,7 +47,7 @@ class DecoderTrainingConfig:
     max_batch_tokens: int = 12_000
     learning_rate: float = 1.5e-3
     num_warmup: int = 100
-    word_rate_share: float = 1.0
+    slow_words_share: float = 0.3
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
     alignment_weight: float = 0.3
@@ -60,15 +61,16 @@ class DecoderTrainingConfig:
 class Trainer:
     """The state of one run: model, optimizer, where it stands, what it has logged."""
 
-    def __init__(self, decoder: FusionDecoder, config: DecoderTrainingConfig, out_dir: Path):
-        self.decoder, self.config, self.out_dir = decoder, config, out_dir
+    def __init__(
+        self, decoder: FusionDecoder, config: DecoderTrainingConfig, out_dir: Path, slow_words: Tensor | None = None
+    ):
+        self.decoder, self.config, self.out_dir, self.slow_words = decoder, config, out_dir, slow_words
         self.model = decoder.model.requires_grad_(not config.frozen_base)
         if config.frozen_base:
             let_learn(self.model)
             for name in addition_names(self.model):
                 self.model.get_parameter(name).requires_grad_(True)
-        groups = parameter_groups(self.model, config)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        self.optimizer = Optimizer(self.model, config.learning_rate, config.weight_decay)
         self.num_steps, self.elapsed_s, self.progress = 0, 0.0, 0.0
         out_dir.mkdir(parents=True, exist_ok=True)
 
@@ -87,19 +89,26 @@ class Trainer:
         (self.out_dir / "last.pt.new").replace(self.out_dir / "last.pt")
 
     def step(self, examples: list[Example]) -> dict[str, float]:
-        rate = self.config.learning_rate * self.rate_factor()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate_share"]
+        share = self.rate_factor()
         self.model.train()
         losses = loss_of(self.decoder, examples, self.config)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         losses["loss"].backward()
         average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         if torch.isfinite(norm):
-            self.optimizer.step()
+            self.learn(share)
         self.num_steps += 1
+        rate = self.config.learning_rate * share
         return {name: value.item() for name, value in losses.items()} | {"rate": rate, "norm": norm.item()}
+
+    def learn(self, share: float) -> None:
+        """One step of the optimizer, of which slow words take a part only."""
+        words, slow = self.model.embedding.weight.data, self.slow_words
+        before = words[slow] if slow is not None else None
+        self.optimizer.step(share)
+        if slow is not None:
+            words[slow] = before.lerp(words[slow], self.config.slow_words_share)
 
     def count(self, elapsed_s: float) -> None:
         """Note the time of a step, and how much of the run is over: in steps or, where a time is set, by the clock."""
@@ -124,15 +133,16 @@ def train_decoder(
     validation: list[Example] = (),
     resume: bool = True,
     on_progress: Callable[[float], None] | None = None,
+    slow_words: Tensor | None = None,
 ) -> FusionDecoder:
     """Train on a stream of examples, on the decoder's device; writes checkpoint, training.jsonl, curve.png and
     last.pt to `out_dir`.
 
     A run that was interrupted goes on from last.pt. `on_progress` is told how much of the run is over before each
     batch is drawn, so that the stream can become harder. In several processes (see `processes.run_on_all`) each has
-    other examples, and the first one writes.
+    other examples, and the first one writes. `slow_words`: ids of tokens whose embeddings learn slowly.
     """
-    trainer = Trainer(decoder, config, Path(out_dir))
+    trainer = Trainer(decoder, config, Path(out_dir), slow_words)
     if resume:
         trainer.resume()
         if trainer.progress >= 1.0:
@@ -271,20 +281,6 @@ def label_loss(decoder: FusionDecoder, examples: list[Example], states: Tensor) 
         return torch.zeros((), device=states.device)
     wanted = torch.tensor([labels.index(examples[b].target) for b in rows], device=states.device)
     return F.cross_entropy(decoder.model.labels(states[rows]).float(), wanted)
-
-
-def parameter_groups(model: torch.nn.Module, config: DecoderTrainingConfig) -> list[dict]:
-    """Matrices decay; embeddings, scales and biases do not, and words learn at a rate of their own."""
-    tables = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    words = [p for p in trained if p is model.embedding.weight]
-    decayed = [p for p in trained if p.ndim >= 2 and p not in tables]
-    others = [p for p in trained if (p.ndim < 2 or p in tables) and p is not model.embedding.weight]
-    return [
-        {"params": decayed, "weight_decay": config.weight_decay, "rate_share": 1.0},
-        {"params": others, "weight_decay": 0.0, "rate_share": 1.0},
-        {"params": words, "weight_decay": 0.0, "rate_share": config.word_rate_share},
-    ]
 
 
 def exact_match(decoder: FusionDecoder, examples: list[Example], max_batch: int = 32) -> dict[str, float]:
