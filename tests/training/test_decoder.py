@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,15 @@ def test_an_interrupted_run_goes_on_where_it_was_saved(tmp_path):
     train_decoder(fresh(), examples(0), config, tmp_path, on_progress=stop_at_half)
     assert seen[stopped_after + 60] == 0.5
     assert len(seen) == stopped_after + 60 + 10
+
+
+def test_slow_words_move_less_than_others(tmp_path):
+    config = replace(CONFIG, num_steps=3, validate_every=0, slow_words_share=0.0)
+    before = fresh().model.embedding.weight.clone()
+    decoder = train_decoder(fresh(), examples(0), config, tmp_path, slow_words=torch.tensor([3, 5]))
+    moved = (decoder.model.embedding.weight != before).any(-1)
+    assert not moved[[3, 5]].any()
+    assert moved.float().mean() > 0.5
 
 
 def test_simulated_evidence_points_at_the_right_page():
