@@ -26,6 +26,8 @@ def environment(run_directory: str) -> dict[str, str]:
         # Ray would give its workers, which is to say the service, the lowest priority on the machine.
         "RAY_worker_niceness": "0",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # That mode keeps back a thousand lines of a replica's log: a quiet service would never say what is wrong.
+        "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         # On a busy machine its own helpers may take longer than the 30 s after which the raylet would give up.
         "RAY_agent_register_timeout_ms": "300000",

@@ -70,7 +70,15 @@ def read_csv(path: Path, limits: Limits = Limits()) -> Iterator[Document | Refus
                 continue
             if row is None:
                 return
-            yield _guard(path, rows.line_num, lambda row=row: _fields_of_row(row), limits)
+            yield _guard(path, rows.line_num, lambda row=row: _fields_of_row(_utf8(row)), limits)
+
+
+def _utf8(row: dict) -> dict:
+    try:
+        "\n".join(str(value) for value in row.values()).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest('this line is not in UTF-8: save the file as "CSV UTF-8"') from error
+    return row
 
 
 def read_image_folder(folder: Path, limits: Limits = Limits()) -> Iterator[Document | Refusal]:

@@ -96,6 +96,13 @@ def test_a_csv_row_of_the_wrong_length_is_refused(tmp_path):
     assert empty.id == ""
 
 
+def test_a_csv_row_in_another_encoding_is_refused_and_says_how_to_save_it(tmp_path):
+    (tmp_path / "things.csv").write_bytes("id,title\na,Café\nb,Bread\n".encode("latin-1"))
+    refused, good = read_documents(tmp_path / "things.csv")
+    assert refused.reason.startswith("things.csv:2: this line is not in UTF-8")
+    assert good == Document("b", "Bread")
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [("titel,id", "column 'titel': did you mean 'title'"), ("title,text", "no column id"), ("", "no column id")],
