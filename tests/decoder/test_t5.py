@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import T5Config, T5ForConditionalGeneration
+from decoder.t5 import save_t5
+from transformers import T5ForConditionalGeneration
 
 from mmrag.config import DecoderConfig
 from mmrag.decoder import FusionDecoder
@@ -28,23 +28,7 @@ SHAPES = {
 @pytest.fixture(params=SHAPES, scope="module")
 def checkpoint(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp("t5")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    torch.manual_seed(len(request.param))
-    config = T5Config(vocab_size=tokenizer.get_vocab_size(), d_ff=64, initializer_factor=1.0,
-                      decoder_start_token_id=0, **SHAPES[request.param])
-    model = T5ForConditionalGeneration(config)
-    if "untied" in request.param:
-        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
-    with torch.no_grad():  # louder attention than at initialisation: a wrong bias or mask must change tokens
-        for parameter in model.parameters():
-            parameter.mul_(1.5)
-    model.save_pretrained(directory)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    save_t5(directory, TEXTS, **SHAPES[request.param])
     return directory
 
 
