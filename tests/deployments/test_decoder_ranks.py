@@ -8,18 +8,16 @@ import threading
 import time
 
 import pytest
-import yaml
 
 from deployments import processes
 from deployments.app import build_with
-from deployments.fast_path import free_port
 from deployments.fusion_decoder import with_places
 from mmrag.client import Client
 from mmrag.config import AppConfig, DecoderConfig
 from mmrag.config_file import read_config
 from mmrag.errors import MmragError
 from mmrag.local import Local
-from tests.deployments.test_launch import ROOT, ZUBROVIA, Running, until
+from tests.deployments.running import ROOT, Running, pids_of, service_with_zubrovia, until, write_config
 
 MAX_NEW_TOKENS = 40
 CLEAR = r"Unavailable: .*(a rank of the sharded decoder was lost|does not answer|was lost while it answered)"
@@ -40,33 +38,14 @@ def test_a_place_for_each_rank_and_what_the_file_says_comes_first():
 
 @pytest.fixture(scope="module")
 def config(models, tmp_path_factory):
-    written = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    [application] = written["applications"]
-    application["args"] |= {
-        "image_encoder": {"model": str(models / "image_encoder")},
-        "decoder": {"model": str(ROOT / "atlas/weights/fusion_decoder"), "tensor_parallel_size": 2, "num_threads": 1},
-        "retriever": {"path": "knowledge.sqlite"},
-    }
-    path = tmp_path_factory.mktemp("service") / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(written))
-    return path
+    decoder = {"model": str(ROOT / "atlas/weights/fusion_decoder"), "tensor_parallel_size": 2, "num_threads": 1}
+    return write_config(tmp_path_factory.mktemp("service"), models, decoder)
 
 
 @pytest.fixture(scope="module")
 def service(config, tmp_path_factory):
-    running = Running(config, free_port(), tmp_path_factory.mktemp("log") / "output")
-    try:
-        running.wait_for("ready at")
-        with Client(running.url) as client:
-            client.upsert([ZUBROVIA])
+    with service_with_zubrovia(config, tmp_path_factory.mktemp("log")) as running:
         yield running
-    finally:
-        running.process.terminate()
-        running.process.wait(30)
-
-
-def pids_of(service: Running, name: str) -> list[int]:
-    return [pid for pid in processes.descendants_of(service.process.pid) if name in processes.command_of(pid)]
 
 
 def ranks_of(service: Running) -> list[int]:

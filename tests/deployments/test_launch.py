@@ -15,84 +15,27 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import yaml
 
 from deployments import processes
 from deployments.fast_path import free_port
-from deployments.launch import RUN_ROOT
 from mmrag.client import Client
 from mmrag.types import Document
 from tests.deployments.pictures import data_uri, png
+from tests.deployments.running import ROOT, Running, pids_of, service_with_zubrovia, until, write_config
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 600  # a deadline for a hopelessly busy machine, not an expectation
-ZUBROVIA = Document("zubrovia", "Zubrovia", "Zubrovia is a country. Its capital is Lutzport.", [png()])
-
-
-class Running:
-    """A launcher as a user starts it, with its output."""
-
-    def __init__(self, config: Path, port: int, log: Path):
-        self.port, self.url, self._log = port, f"http://127.0.0.1:{port}", log
-        command = [sys.executable, "-m", "deployments.launch", "--config", str(config), "--port", str(port)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=log.open("w"), stderr=subprocess.STDOUT)
-
-    @property
-    def output(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, words: str) -> None:
-        until_s = time.monotonic() + START_TIMEOUT_S
-        while words not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < until_s, self.output
-            time.sleep(0.2)
-
-    def stop(self, number: int = signal.SIGTERM) -> float:
-        """Send a signal and wait; the seconds it took."""
-        started_s = time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(30)
-        return time.monotonic() - started_s
-
-    def directory(self) -> str:
-        [found] = [path for path in Path(RUN_ROOT).glob("mmrag-*") if _launcher_of(path) == self.process.pid]
-        return str(found)
-
-
-def _launcher_of(directory: Path) -> int:
-    return int((directory / "launcher").read_text())
 
 
 @pytest.fixture(scope="module")
 def config(models, tmp_path_factory) -> Path:
-    """The project's own configuration with tiny models, a store of its own and two retrievers."""
-    written = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    [application] = written["applications"]
-    application["args"] |= {
-        "image_encoder": {"model": str(models / "image_encoder")},
-        "decoder": {"model": str(models / "fusion_decoder")},
-        "retriever": {"path": "knowledge.sqlite"},
-    }
-    [retriever] = [entry for entry in application["deployments"] if entry["name"] == "Retriever"]
-    retriever["num_replicas"] = 2
-    path = tmp_path_factory.mktemp("service") / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(written))
-    return path
+    decoder = {"model": str(models / "fusion_decoder")}
+    return write_config(tmp_path_factory.mktemp("service"), models, decoder, Retriever=2)
 
 
 @pytest.fixture(scope="module")
 def service(config, tmp_path_factory):
-    running = Running(config, free_port(), tmp_path_factory.mktemp("log") / "output")
-    try:
-        running.wait_for("ready at")
-        with Client(running.url) as client:
-            client.upsert([ZUBROVIA])
+    with service_with_zubrovia(config, tmp_path_factory.mktemp("log")) as running:
         yield running
-    finally:
-        running.process.terminate()
-        running.process.wait(30)
 
 
 @pytest.fixture
@@ -102,16 +45,7 @@ def client(service):
 
 
 def replicas_of(service: Running, deployment: str) -> list[int]:
-    name = f"ServeReplica:mmrag:{deployment}"
-    return [pid for pid in processes.descendants_of(service.process.pid) if name in processes.command_of(pid)]
-
-
-def until(condition, timeout_s: float = 300.0):
-    until_s = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < until_s
-        time.sleep(0.2)
-    return result
+    return pids_of(service, f"ServeReplica:mmrag:{deployment}")
 
 
 def test_it_says_what_it_does_and_how_to_ask(service):
