@@ -2,25 +2,39 @@
 
     client = Client("http://127.0.0.1:8000")
     client.answer("What is the capital of Peru?")["answer"]
-    client.answer("What do they pay with here?", image=Path("flag.png").read_bytes())
-    client.upsert([Document(id="zubrovia", title="Zubrovia", text="Its capital is Lutzport.")])
+    client.answer("What do they pay with here?", image="flag.png")
+    client.upsert([{"id": "zubrovia", "title": "Zubrovia", "text": "Its capital is Lutzport."}])
+
+Pictures are paths, bytes or data URIs; documents are `mmrag.types.Document`s or dictionaries of the same fields.
 
 What the service refuses raises the same errors as the library: `InvalidRequest`, `NotFound`, `Overloaded`, ….
 """
 
 import base64
 import json
+import re
 import urllib.parse
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 
 from mmrag import errors
-from mmrag.images import sniff_media_type
-from mmrag.types import Document, IngestReport, Refusal
+from mmrag.errors import InvalidRequest
+from mmrag.knowledge.sources import read_documents
+from mmrag.request_bodies import (
+    DocumentLike,
+    Picture,
+    document_bodies,
+    document_body,
+    embeddings_body,
+    query_body,
+)
+from mmrag.types import IngestReport, Refusal
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 60.0
@@ -44,8 +58,8 @@ class Client:
     """Talks to a service; every method waits for its answer. Close it, or use it in a `with` statement."""
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, timeout_s: float = TIMEOUT_S):
-        self._url = url
-        self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout_s)
+        self._url = base_url(url)
+        self._http = httpx.Client(base_url=self._url, headers=_headers(api_key), timeout=timeout_s)
 
     def __enter__(self) -> "Client":
         return self
@@ -57,14 +71,14 @@ class Client:
         """Give the connections back."""
         self._http.close()
 
-    def answer(self, text: str | None = None, image: bytes | None = None, **fields: Any) -> dict[str, Any]:
+    def answer(self, text: str | None = None, image: Picture | None = None, **fields: Any) -> dict[str, Any]:
         """The answer with its evidence. `fields`: task, labels, top_k, filters, explain, max_new_tokens, temperature,
         sampling_top_k, top_p, seed, stop."""
-        return self._call("POST", "/v1/answer", _query(text, image, fields))
+        return self._call("POST", "/v1/answer", query_body(text, image, fields))
 
-    def stream(self, text: str | None = None, image: bytes | None = None, **fields: Any) -> Iterator[str | dict]:
+    def stream(self, text: str | None = None, image: Picture | None = None, **fields: Any) -> Iterator[str | dict]:
         """The answer's text in pieces as it is written, then the whole answer."""
-        body = _query(text, image, fields) | {"stream": True}
+        body = query_body(text, image, fields) | {"stream": True}
         with _reachable(self._url), self._http.stream("POST", "/v1/answer", json=body) as response:
             if response.is_error:
                 response.read()
@@ -73,21 +87,23 @@ class Client:
             for line in response.iter_lines():
                 yield from events.read(line)
 
-    def search(self, text: str | None = None, image: bytes | None = None, **fields: Any) -> dict[str, Any]:
+    def search(self, text: str | None = None, image: Picture | None = None, **fields: Any) -> dict[str, Any]:
         """The passages that an answer would be read from. `fields`: top_k, filters."""
-        return self._call("POST", "/v1/search", _query(text, image, fields))
+        return self._call("POST", "/v1/search", query_body(text, image, fields))
 
-    def embed(self, inputs: list[str | bytes]) -> np.ndarray:
-        """Texts and encoded images in the one space: float32 [n, dimension], L2-normalised."""
-        return _embeddings(self._call("POST", "/v1/embeddings", _embeddings_body(inputs)))
+    def embed(self, inputs: str | Picture | Iterable[str | Picture]) -> np.ndarray:
+        """Texts (str) and pictures (bytes or Path) in the one space: float32 [n, dimension], L2-normalised."""
+        return _embeddings(self._call("POST", "/v1/embeddings", embeddings_body(inputs)))
 
-    def upsert(self, documents: Iterable[Document]) -> dict[str, int]:
+    def upsert(self, documents: DocumentLike | Iterable[DocumentLike]) -> dict[str, int]:
         """Write all of the documents, or none where one is refused; searchable when this returns."""
-        return self._call("POST", "/v1/documents", {"documents": [_document(document) for document in documents]})
+        return self._call("POST", "/v1/documents", {"documents": document_bodies(documents)})
 
-    def ingest(self, source: Iterable[Document | Refusal]) -> IngestReport:
-        """Write what can be taken, in batches, and report the rest; for many documents."""
+    def ingest(self, source: str | PathLike[str] | Iterable[DocumentLike | Refusal]) -> IngestReport:
+        """Write what can be taken, in batches, and report the rest; for many documents, or what lies at a path."""
         report = IngestReport()
+        if isinstance(source, str | PathLike):
+            source = read_documents(Path(source))
         for batch in _batches(source, report):
             self._write(batch, report)
         return report
@@ -107,22 +123,22 @@ class Client:
     def ready(self) -> dict[str, str]:
         """Component -> "ok", or what is wrong with it."""
         with _reachable(self._url):
-            return self._http.get("/readyz").json()["components"]
+            return _components(self._http.get("/readyz"))
 
-    def _write(self, documents: list[Document], report: IngestReport) -> None:
+    def _write(self, documents: list[dict[str, Any]], report: IngestReport) -> None:
         # One bad document must not keep the others out: halve until it stands alone.
         try:
-            _add(report, self.upsert(documents))
-        except errors.InvalidRequest as error:
+            _add(report, self._call("POST", "/v1/documents", {"documents": documents}))
+        except InvalidRequest as error:
             if len(documents) == 1:
-                report.refused.append(Refusal(documents[0].id, str(error), error.param))
+                report.refused.append(_refusal(documents[0], _of_one(error)))
                 return
             middle = len(documents) // 2
             self._write(documents[:middle], report)
             self._write(documents[middle:], report)
 
     def _call(self, method: str, path: str, body: dict | None = None) -> Any:
-        return self._send(method, path, body).json()
+        return _json(self._send(method, path, body))
 
     def _send(self, method: str, path: str, body: dict | None = None) -> httpx.Response:
         with _reachable(self._url):
@@ -136,8 +152,8 @@ class AsyncClient:
     """`Client` for asyncio. Close it, or use it in an `async with` statement."""
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, timeout_s: float = TIMEOUT_S):
-        self._url = url
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(api_key), timeout=timeout_s)
+        self._url = base_url(url)
+        self._http = httpx.AsyncClient(base_url=self._url, headers=_headers(api_key), timeout=timeout_s)
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -149,15 +165,15 @@ class AsyncClient:
         """Give the connections back."""
         await self._http.aclose()
 
-    async def answer(self, text: str | None = None, image: bytes | None = None, **fields: Any) -> dict[str, Any]:
+    async def answer(self, text: str | None = None, image: Picture | None = None, **fields: Any) -> dict[str, Any]:
         """See `Client.answer`."""
-        return await self._call("POST", "/v1/answer", _query(text, image, fields))
+        return await self._call("POST", "/v1/answer", query_body(text, image, fields))
 
     async def stream(
-        self, text: str | None = None, image: bytes | None = None, **fields: Any
+        self, text: str | None = None, image: Picture | None = None, **fields: Any
     ) -> AsyncIterator[str | dict]:
         """See `Client.stream`."""
-        body = _query(text, image, fields) | {"stream": True}
+        body = query_body(text, image, fields) | {"stream": True}
         with _reachable(self._url):
             async with self._http.stream("POST", "/v1/answer", json=body) as response:
                 if response.is_error:
@@ -168,17 +184,17 @@ class AsyncClient:
                     for event in events.read(line):
                         yield event
 
-    async def search(self, text: str | None = None, image: bytes | None = None, **fields: Any) -> dict[str, Any]:
+    async def search(self, text: str | None = None, image: Picture | None = None, **fields: Any) -> dict[str, Any]:
         """See `Client.search`."""
-        return await self._call("POST", "/v1/search", _query(text, image, fields))
+        return await self._call("POST", "/v1/search", query_body(text, image, fields))
 
-    async def embed(self, inputs: list[str | bytes]) -> np.ndarray:
+    async def embed(self, inputs: str | Picture | Iterable[str | Picture]) -> np.ndarray:
         """See `Client.embed`."""
-        return _embeddings(await self._call("POST", "/v1/embeddings", _embeddings_body(inputs)))
+        return _embeddings(await self._call("POST", "/v1/embeddings", embeddings_body(inputs)))
 
-    async def upsert(self, documents: Iterable[Document]) -> dict[str, int]:
+    async def upsert(self, documents: DocumentLike | Iterable[DocumentLike]) -> dict[str, int]:
         """See `Client.upsert`."""
-        body = {"documents": [_document(document) for document in documents]}
+        body = {"documents": document_bodies(documents)}
         return await self._call("POST", "/v1/documents", body)
 
     async def get(self, document_id: str) -> dict[str, Any]:
@@ -196,10 +212,10 @@ class AsyncClient:
     async def ready(self) -> dict[str, str]:
         """See `Client.ready`."""
         with _reachable(self._url):
-            return (await self._http.get("/readyz")).json()["components"]
+            return _components(await self._http.get("/readyz"))
 
     async def _call(self, method: str, path: str, body: dict | None = None) -> Any:
-        return (await self._send(method, path, body)).json()
+        return _json(await self._send(method, path, body))
 
     async def _send(self, method: str, path: str, body: dict | None = None) -> httpx.Response:
         with _reachable(self._url):
@@ -216,7 +232,7 @@ def _reachable(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise errors.DeadlineExceeded(f"{url} did not answer in time") from error
     except httpx.TransportError as error:
-        hint = "is it running? `make serve` starts it"
+        hint = "is it running? `make serve` starts one; --url, MMRAG_URL or Client(url) name another"
         raise errors.Unavailable(f"no service answers at {url}: {hint} ({error})") from error
 
 
@@ -237,37 +253,42 @@ class _Events:
             yield data["text"] if self._name == "token" else data
 
 
+def base_url(url: str) -> str:
+    """An address as people write it: `http://` may be missing, and `/v1`, as OpenAI's client wants it, be there.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    given = url.strip()
+    try:
+        parts = urllib.parse.urlsplit(given if "://" in given else f"http://{given}")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError
+    except ValueError as error:
+        raise InvalidRequest(f"{url!r} is no address of a service; write one such as {DEFAULT_URL}", "url") from error
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}".rstrip("/")
+
+
 def _headers(api_key: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _query(text: str | None, image: bytes | None, fields: dict[str, Any]) -> dict[str, Any]:
-    body = {name: value for name, value in fields.items() if value is not None}
-    if text is not None:
-        body["text"] = text
-    if image is not None:
-        body["image"] = _data_uri(image)
-    return body
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise _not_mmrag(response) from error
 
 
-def _data_uri(image: bytes) -> str:
-    return f"data:{sniff_media_type(image)};base64,{base64.b64encode(image).decode()}"
+def _components(response: httpx.Response) -> dict[str, str]:
+    try:
+        return response.json()["components"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_mmrag(response) from error
 
 
-def _document(document: Document) -> dict[str, Any]:
-    return {
-        "id": document.id,
-        "title": document.title,
-        "text": document.text,
-        "images": [_data_uri(image) for image in document.images],
-        "labels": document.labels,
-        "metadata": document.metadata,
-    }
-
-
-def _embeddings_body(inputs: list[str | bytes]) -> dict[str, Any]:
-    values = [value if isinstance(value, str) else _data_uri(value) for value in inputs]
-    return {"input": values, "encoding_format": "base64"}
+def _not_mmrag(response: httpx.Response) -> errors.Unavailable:
+    return errors.Unavailable(f"what answers at {response.url} is not mmrag: is the address right?")
 
 
 def _embeddings(body: dict[str, Any]) -> np.ndarray:
@@ -279,20 +300,35 @@ def _path(kind: str, name: str) -> str:
     return f"/v1/{kind}/{urllib.parse.quote(name, safe='')}"
 
 
-def _batches(source: Iterable[Document | Refusal], report: IngestReport) -> Iterator[list[Document]]:
-    batch: list[Document] = []
+def _batches(source: Iterable[DocumentLike | Refusal], report: IngestReport) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
     num_bytes = 0
     for item in source:
-        if isinstance(item, Refusal):
+        try:
+            body = None if isinstance(item, Refusal) else document_body(item)
+        except InvalidRequest as error:
+            item, body = _refusal(item, error), None
+        if body is None:
             report.refused.append(item)
             continue
-        batch.append(item)
-        num_bytes += len(item.text) + sum(map(len, item.images))
+        batch.append(body)
+        num_bytes += len(str(body.get("text", ""))) + sum(map(len, body.get("images", [])))
         if len(batch) == MAX_BATCH_DOCUMENTS or num_bytes >= MAX_BATCH_BYTES:
             yield batch
             batch, num_bytes = [], 0
     if batch:
         yield batch
+
+
+def _of_one(error: InvalidRequest) -> InvalidRequest:
+    # Alone in its call, so its place there is of no interest.
+    reason = re.sub(r"^nothing was written, because of documents\[0\] \(.*?\): ", "", str(error))
+    return InvalidRequest(reason, error.param and error.param.removeprefix("documents[0]").removeprefix("."))
+
+
+def _refusal(document: Any, error: InvalidRequest) -> Refusal:
+    document_id = document.get("id") if isinstance(document, Mapping) else getattr(document, "id", None)
+    return Refusal(str(document_id or "a document without an id"), str(error), error.param)
 
 
 def _add(report: IngestReport, written: dict[str, int]) -> None:
@@ -310,8 +346,8 @@ def _error_of(response: httpx.Response) -> errors.MmragError:
 
 
 def _error(detail: dict[str, Any], headers: Any) -> errors.MmragError:
-    kind = _ERRORS.get(detail["type"], errors.InvalidRequest)
-    if issubclass(kind, errors.InvalidRequest):
+    kind = _ERRORS.get(detail["type"], InvalidRequest)
+    if issubclass(kind, InvalidRequest):
         return kind(detail["message"], detail.get("param"))
     if kind is errors.Overloaded:
         return errors.Overloaded(detail["message"], float(headers.get("retry-after", 1)))
