@@ -28,6 +28,7 @@ from mmrag.decoder.scheduler import Decision, Limits, Scheduler, Sequence
 from mmrag.decoder.sequence_output import SequenceOutput, label_targets, labelled
 from mmrag.decoder.stats import Stats
 from mmrag.decoder.tokens import load_tokenizer
+from mmrag.decoder.whole_words import WholeWords, whole_words
 from mmrag.decoder.worker import Worker
 from mmrag.errors import DeadlineExceeded, InvalidRequest, MmragError, Unavailable
 from mmrag.types import Decoded, DecodeRequest
@@ -130,7 +131,9 @@ class Engine:
         sampling = request.sampling
         if sampling.seed is None:
             sampling = replace(sampling, seed=random.getrandbits(63))
-        admission = Admission(evidence, sampling, bool(request.explain), is_choice and not request.labels)
+        encodings = [e for prompt in prompts for e in (prompt.title, prompt.text) if e is not None]
+        words = whole_words(encodings, config.start_id) if config.pointer else WholeWords()
+        admission = Admission(evidence, sampling, words, bool(request.explain), is_choice and not request.labels)
         num_image = evidence.text_embeddings.shape[1] + evidence.image_embeddings.shape[1] + evidence.grid.shape[1]
         num_source = evidence.source_ids.shape[1]
         if self.max_source_tokens is not None and num_source > self.max_source_tokens:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmrag.decoder.inputs import Batch
+from mmrag.decoder.whole_words import WholeWords
 from mmrag.types import Sampling
 
 
@@ -13,11 +14,13 @@ class Admission:
     """A sequence that is to join once its evidence is encoded. `evidence`: a batch of this one request.
 
     Attributes:
+        words: the evidence's words, which a pointer copies whole.
         has_trained_labels: wanted are the probabilities of the labels the model was trained on, not words.
     """
 
     evidence: Batch
     sampling: Sampling
+    words: WholeWords
     is_explained: bool = False
     has_trained_labels: bool = False
 

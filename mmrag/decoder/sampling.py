@@ -5,14 +5,15 @@ import random
 import torch
 from torch import Tensor
 
+from mmrag.decoder.whole_words import WholeWords
 from mmrag.types import Sampling
 
 
 class Sampler:
-    """Draws for one sequence."""
+    """Chooses for one sequence, among what does not cut its `words`."""
 
-    def __init__(self, sampling: Sampling):
-        self.sampling = sampling
+    def __init__(self, sampling: Sampling, words: WholeWords = WholeWords()):
+        self.sampling, self.words = sampling, words
         self._random = random.Random(sampling.seed)
 
     @property
@@ -32,10 +33,16 @@ class Sampler:
         return int(ids[min(int((cumulated <= drawn).sum()), len(cumulated) - 1)])
 
 
-def next_tokens(scores: Tensor, samplers: list[Sampler], are_logarithms: bool) -> list[int]:
-    """The next token of each sequence by its row of scores [R or more, V]: logits, or else probabilities."""
+def next_tokens(scores: Tensor, last_ids: list[int], samplers: list[Sampler], are_logarithms: bool) -> list[int]:
+    """The next token of each sequence, after its last one, by its row of scores [R or more, V]: logits, or else
+    probabilities."""
     tokens = scores[: len(samplers)].argmax(-1).tolist()
-    for row, sampler in enumerate(samplers):
-        if not sampler.is_greedy:
-            tokens[row] = sampler.draw(scores[row] if are_logarithms else scores[row].clamp(min=1e-30).log())
+    for row, (sampler, last) in enumerate(zip(samplers, last_ids, strict=True)):
+        if sampler.is_greedy and sampler.words.allow(tokens[row], last):
+            continue
+        fitting = sampler.words.fitting(scores[row], last)
+        if sampler.is_greedy:
+            tokens[row] = int(fitting.argmax())
+        else:
+            tokens[row] = sampler.draw(fitting if are_logarithms else fitting.clamp(min=1e-30).log())
     return tokens

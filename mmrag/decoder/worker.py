@@ -102,7 +102,7 @@ class Worker:
             row = self.self_cache.add(state.question)
             self.cross_cache.put(row, state)
             self._sequences.append(admission)
-            self._samplers.append(Sampler(admission.sampling))
+            self._samplers.append(Sampler(admission.sampling, admission.words))
         self._prefill = None
         self.cross_cache.refresh()
 
@@ -113,7 +113,7 @@ class Worker:
         compute = self._graph if self._graph is not None and not explained else self._compute
         hidden, scores, *copyings = compute(*inputs)
         self.self_cache.end_step()
-        result.tokens = next_tokens(scores, self._samplers, are_logarithms=self.model.pointer is None)
+        result.tokens = next_tokens(scores, last_ids, self._samplers, are_logarithms=self.model.pointer is None)
         result.traces = self._tracer.traces(result.tokens, scores, copyings, self._sequences)
         for row, sequence in enumerate(self._sequences):
             if sequence.has_trained_labels and self.self_cache.lengths[row] == 1:

@@ -33,13 +33,13 @@ def test_top_k_and_top_p_leave_out_the_unlikely():
 def test_each_row_is_chosen_in_its_own_way_from_logits_or_probabilities():
     rows = torch.stack([PROBABILITIES] * 3)
     samplers = [Sampler(Sampling()), Sampler(Sampling(temperature=1.0, top_k=1, seed=1))]
-    assert next_tokens(rows, samplers, are_logarithms=False) == [1, 1]
-    assert next_tokens(rows.log(), samplers, are_logarithms=True) == [1, 1]
+    assert next_tokens(rows, [0, 0], samplers, are_logarithms=False) == [1, 1]
+    assert next_tokens(rows.log(), [0, 0], samplers, are_logarithms=True) == [1, 1]
 
 
 def test_seeds_draw_alike_from_logits_and_probabilities():
     first, second = (Sampler(Sampling(temperature=1.0, seed=3)) for _ in range(2))
     for _ in range(50):
-        [a] = next_tokens(PROBABILITIES[None], [first], are_logarithms=False)
-        [b] = next_tokens(PROBABILITIES.log()[None] + 5, [second], are_logarithms=True)
+        [a] = next_tokens(PROBABILITIES[None], [0], [first], are_logarithms=False)
+        [b] = next_tokens(PROBABILITIES.log()[None] + 5, [0], [second], are_logarithms=True)
         assert a == b
