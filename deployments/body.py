@@ -24,21 +24,22 @@ MAX_INLINE_BYTES = 64 * 1024
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-async def read_json(request: Request, model: type[Model], limits: Limits) -> Model:
-    """The body as a `model`, strictly.
+async def read_json(request: Request, read: Callable[[Any], T], limits: Limits) -> T:
+    """What `read` makes of the body's JSON; see `validated`.
 
     Raises:
         MalformedBody: no JSON, or JSON that would mean different things to different readers.
         UnsupportedMedia: it says it is something else, or is compressed.
         TooLarge, SlowBody: beyond `limits`.
-        InvalidRequest: a field is unknown, missing or of the wrong type.
+        InvalidRequest: from `read`.
     """
     # A missing type is no JSON either: browsers send such bodies for any page, without asking whether they may.
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise UnsupportedMedia(f"the content-type is {media_type or 'missing'}; send application/json")
+        wanted = "send JSON with the header content-type: application/json (curl: -H 'content-type: application/json')"
+        raise UnsupportedMedia(f"the content-type is {media_type or 'missing'}; {wanted}")
     body = await _read(request, limits)
-    return await off_loop(len(body), lambda: validated(parse_json(body), model, strict=True))
+    return await off_loop(len(body), lambda: read(parse_json(body)))
 
 
 async def read_form(request: Request, limits: Limits) -> dict[str, Any]:
@@ -67,27 +68,32 @@ async def off_loop(num_bytes: int, work: Callable[[], T]) -> T:
     return work() if num_bytes <= MAX_INLINE_BYTES else await asyncio.to_thread(work)
 
 
-def parse_json(body: bytes) -> Any:
-    """JSON as RFC 8259 means it: no NaN, no duplicate keys, no lone surrogates, no bottomless nesting."""
+def parse_json(body: bytes, param: str | None = None) -> Any:
+    """JSON as RFC 8259 means it: no NaN, no duplicate keys, no lone surrogates, no bottomless nesting.
+
+    Args:
+        param: the field that it is from, where it is not the whole body.
+    """
+    name = param or "the body"
     try:
         parsed = json.loads(body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
         if _SURROGATE.search(body):
             json.dumps(parsed, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise MalformedBody(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
+        raise MalformedBody(f"{name} is not UTF-8: {error.reason} at byte {error.start}", param) from error
     except UnicodeEncodeError as error:
-        raise MalformedBody("the body contains a lone surrogate, which is not text") from error
+        raise MalformedBody(f"{name} contains a lone surrogate, which is not text", param) from error
     except RecursionError as error:
-        raise MalformedBody("the body is nested too deeply") from error
+        raise MalformedBody(f"{name} is nested too deeply", param) from error
     except ValueError as error:
-        raise MalformedBody(f"the body is not valid JSON: {error}") from error
+        raise MalformedBody(f"{name} is not valid JSON: {error}", param) from error
     return parsed
 
 
-def validated(fields: Any, model: type[Model], strict: bool) -> Model:
-    """`fields` as a `model`; raises InvalidRequest with the field at fault."""
+def validated(fields: Any, model: type[Model], strict: bool = True, name: str = "the body") -> Model:
+    """`fields`, called `name`, as a `model`; raises InvalidRequest with the field at fault."""
     if not isinstance(fields, dict):
-        raise InvalidRequest("the body must be a JSON object")
+        raise InvalidRequest(f"{name} must be a JSON object")
     try:
         return model.model_validate(fields, strict=strict)
     except ValidationError as error:

@@ -60,7 +60,7 @@ def invalid_field(error: ValidationError, model: type[BaseModel]) -> errors.Inva
     first = max(about_one_field, key=lambda problem: (problem["type"] == "too_long", len(problem["loc"])))
     path = [part for part in first["loc"] if not _is_union_arm(part)]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-    param = _shortened(param) or None
+    param = shortened(param) or None
     if first["type"] == "too_long":
         return errors.TooLarge(
             f"{param or 'the body'} has more than {first['ctx']['max_length']:,} entries", param=param
@@ -81,8 +81,8 @@ def install(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: HTTPException) -> Response:
         messages = {
-            404: f"there is nothing at {_shortened(request.url.path)}; GET /docs shows what there is",
-            405: f"{_shortened(request.url.path)} does not take {request.method}",
+            404: f"there is nothing at {shortened(request.url.path)}; GET /docs shows what there is",
+            405: f"{shortened(request.url.path)} does not take {request.method}",
         }
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
         body = {"type": kind, "message": messages.get(error.status_code, str(error.detail)), "param": None}
@@ -93,7 +93,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_error)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """What the caller sent is named in an error, not sent back whole."""
     return text if len(text) <= MAX_ECHO_CHARS else text[: MAX_ECHO_CHARS - 1] + "…"
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from mmrag.validation import check_document
 
 MAX_BATCH_DOCUMENTS = 64
 MAX_BATCH_TEXTS = 128
+MAX_NAMED = 5
+"""Of the documents that are at fault so many are named in an error."""
+
 MAX_TITLE_CHARS = 200
 """Of a longer title only this much goes into the embedding of each passage."""
 
@@ -61,7 +64,7 @@ class Ingestor:
         report = IngestReport()
         encoded, errors = await self._encode(tenant, documents, report, is_strict=True)
         if errors:
-            raise _refusal_of_all(documents, errors)
+            raise refusal_of_all([document.id for document in documents], errors)
         await self._write(tenant, encoded, report)
         return report
 
@@ -171,6 +174,15 @@ class Ingestor:
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
 
 
+def refusal_of_all(ids: Sequence[object], errors: dict[int, InvalidRequest]) -> InvalidRequest:
+    """Why none of the documents with these `ids` was written: what is wrong with those at the positions of `errors`."""
+    named = [f"documents[{i}] ({ids[i]!r:.80}): {error}" for i, error in sorted(errors.items())]
+    shown = "; ".join(named[:MAX_NAMED]) + (f"; and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else "")
+    first = min(errors)
+    param = ".".join(part for part in (f"documents[{first}]", errors[first].param) if part)
+    return type(errors[first])(f"nothing was written, because of {shown}", param=param)
+
+
 def _decode_all(
     group: list[tuple[int, int, bytes]], limits: Limits, errors: dict[int, InvalidRequest]
 ) -> list[tuple[int, bytes, np.ndarray]]:
@@ -191,14 +203,6 @@ def _stored_image(content: bytes) -> StoredImage:
 def _embedding_input(document: Document, passage: EncodedPassage) -> str:
     title = document.title.strip()[:MAX_TITLE_CHARS]
     return ": ".join(part for part in (title, passage.text) if part) or ", ".join(document.labels)
-
-
-def _refusal_of_all(documents: list[Document], errors: dict[int, InvalidRequest]) -> InvalidRequest:
-    named = [f"documents[{i}] ({documents[i].id!r:.80}): {error}" for i, error in sorted(errors.items())]
-    shown = "; ".join(named[:5]) + (f"; and {len(named) - 5} more" if len(named) > 5 else "")
-    first = min(errors)
-    param = ".".join(part for part in (f"documents[{first}]", errors[first].param) if part)
-    return type(errors[first])(f"nothing was written, because of {shown}", param=param)
 
 
 def _batches(source: Iterable[Document | Refusal]) -> Iterator[list[Document | Refusal]]:

@@ -126,21 +126,27 @@ def test_json_that_is_no_object(http, body):
     ],
 )
 def test_bodies_of_other_kinds(http, headers):
-    error_of(http.post("/v1/answer", content=b'{"text": "x"}', headers=headers), 415)
+    error = error_of(http.post("/v1/answer", content=b'{"text": "x"}', headers=headers), 415)
+    assert "compressed" in error["message"] or "-H 'content-type: application/json'" in error["message"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "files", "status"),
+    ("fields", "files", "status", "param", "words"),
     [
-        ({"text": "x", "txet": "y"}, {"image": ("flag.png", png())}, 422),
-        ({"text": "x", "top_k": "many"}, {"image": ("flag.png", png())}, 422),
-        ({"text": "x", "filters": "{"}, {"image": ("flag.png", png())}, 400),
-        ({"text": "x"}, {"image": ("flag.txt", b"hello")}, 415),
-        ({"text": "x"}, {"picture": ("flag.png", png())}, 422),
+        ({"text": "x", "txet": "y"}, {"image": ("flag.png", png())}, 422, "txet", "did you mean 'text'"),
+        ({"text": "x", "top_k": "many"}, {"image": ("flag.png", png())}, 422, "top_k", "integer"),
+        ({"text": "x", "filters": "{"}, {"image": ("flag.png", png())}, 400, "filters", "filters is not valid JSON"),
+        ({"text": "x", "filters": "[]"}, {"image": ("flag.png", png())}, 422, "filters", "dictionary"),
+        ({"text": "x"}, {"image": ("flag.txt", b"hello")}, 415, "image", "PNG"),
+        ({"text": "x"}, {"picture": ("flag.png", png())}, 422, "picture", "sent as 'image'"),
+        ({}, {"text": ("question.txt", b"x")}, 422, "text", "text must be text, not a file"),
+        ({"image": "flag.png"}, {"text": (None, b"x")}, 422, "image", "image=@flag.png"),
+        ({"text": "x"}, [("image", ("a.png", png())), ("image", ("b.png", png()))], 422, "image", "one picture"),
     ],
 )
-def test_bad_forms(http, fields, files, status):
-    error_of(http.post("/v1/answer", data=fields, files=files), status)
+def test_bad_forms(http, fields, files, status, param, words):
+    error = error_of(http.post("/v1/answer", data=fields, files=files), status)
+    assert error["param"] == param and words in error["message"]
 
 
 def test_a_broken_form(http):
@@ -161,6 +167,8 @@ def test_a_form_in_no_usable_charset(http, charset):
     [
         ({"input": []}, 422, "input"),
         ({"input": [1, 2]}, 422, "input[0]"),
+        ({"input": ""}, 422, "input[0]"),
+        ({"input": ["ok", ""]}, 422, "input[1]"),
         ({"input": "x" * 8_001}, 413, "input[0]"),
         ({"input": ["ok", data_uri(b"hello")]}, 415, "image"),
         ({"input": ["x"] * 2_049}, 413, "input"),
@@ -193,8 +201,24 @@ def test_one_bad_document_keeps_all_out_and_is_named(http, bad, status, words):
     documents = [{"id": "good", "text": "fine"}, bad]
     error = error_of(http.post("/v1/documents", json={"documents": documents}), status)
     assert words in error["message"]
-    assert "documents[1]" in f"{error['param']} {error['message']}"
+    assert "documents[1]" in error["param"] and error["message"].startswith("nothing was written, because of")
     assert http.get("/v1/documents/good").status_code == 404
+
+
+def test_all_bad_documents_are_named_up_to_a_few(http):
+    bad = [{"text": "x"}, {"id": "b", "titel": "x"}, {"id": "c"}, {"id": "d", "text": "x", "images": ["d.png"]}, 5]
+    error = error_of(http.post("/v1/documents", json={"documents": [{"id": "good", "text": "x"}, *bad]}), 422)
+    for words in (
+        "(None): id is missing",
+        "('b'): unknown field 'titel'",
+        "('c'): a document needs",
+        "('d'): images[0]",
+    ):
+        assert words in error["message"]
+    assert "documents[5] (None): a document must be a JSON object" in error["message"]
+    assert error["param"] == "documents[1].id"
+    many = error_of(http.post("/v1/documents", json={"documents": [{"id": "b", "titel": "x"}] * 9}), 422)
+    assert many["message"].endswith("; and 4 more") and len(many["message"]) < 1_000
 
 
 def test_too_many_documents(http):
