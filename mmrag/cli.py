@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrag.client import DEFAULT_URL, Client
-from mmrag.console import print_report, readable
+from mmrag.console import documents_with_progress, print_report, readable
 from mmrag.errors import InvalidRequest, MmragError
 from mmrag.types import MetadataValue
 
@@ -94,17 +94,13 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 
 def _ingest(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from mmrag.knowledge.sources import read_documents
-
     if options.local:
         from mmrag.config_file import read_config
         from mmrag.local import Local
 
         report = asyncio.run(Local(read_config(options.config), has_decoder=False).ingest(options.path))
     else:
-        with tqdm(read_documents(options.path), desc=f"ingesting {options.path}", unit=" documents") as documents:
+        with documents_with_progress(options.path) as documents:
             report = _client(options).ingest(documents)
     print_report(report)
     return 1 if report.refused else 0

@@ -1,9 +1,13 @@
-"""Answers and reports as text for people."""
+"""Answers, reports and progress as text for people."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
-from mmrag.types import IngestReport
+from tqdm import tqdm
+
+from mmrag.config import Limits
+from mmrag.types import Document, IngestReport, Refusal
 
 MAX_PASSAGE_CHARS = 160
 
@@ -28,7 +32,16 @@ def print_report(report: IngestReport) -> None:
         f"{report.num_unchanged:,} unchanged, {len(report.refused):,} refused"
     )
     for refusal in report.refused:
-        print(f"  refused {refusal.document_id}: {refusal.reason}", file=sys.stderr)
+        is_named = refusal.reason.startswith(refusal.document_id)
+        print(f"  refused {'' if is_named else f'{refusal.document_id}: '}{refusal.reason}", file=sys.stderr)
+
+
+def documents_with_progress(path: Path, limits: Limits = Limits()) -> "tqdm[Document | Refusal]":
+    """What `read_documents` yields, with a bar on stderr that shows how much of it has been taken."""
+    from mmrag.knowledge.sources import count_documents, read_documents
+
+    documents = read_documents(path, limits)
+    return tqdm(documents, total=count_documents(path) or None, desc=f"ingesting {path}", unit=" documents")
 
 
 def _passage_lines(rank: int, passage: dict[str, Any], share: float | None) -> list[str]:

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from mmrag.cache import open_cache
 from mmrag.components import AnswerDecoder, ImageEmbedder, TextEmbedder
 from mmrag.config import AppConfig
+from mmrag.console import documents_with_progress
 from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.knowledge.passages import Splitter
-from mmrag.knowledge.sources import read_documents
 from mmrag.knowledge_base import KnowledgeBase
 from mmrag.parts import Decoder, Knowledge
 from mmrag.pipeline import Pipeline
@@ -50,8 +48,7 @@ class Local:
 
     async def ingest(self, path: Path) -> IngestReport:
         """Put what lies at `path` into the knowledge base, with a progress bar."""
-        source = read_documents(path, self._config.limits)
-        with tqdm(source, desc=f"ingesting {path}", unit=" documents") as documents:
+        with documents_with_progress(path, self._config.limits) as documents:
             async with self.knowledge.loading():
                 return await self.pipeline.ingest(DEFAULT_TENANT, documents)
 

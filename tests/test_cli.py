@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from mmrag import cli
+from mmrag.console import print_report
+from mmrag.types import IngestReport, Refusal
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,6 +53,7 @@ def test_ingest_then_ask_by_words_and_by_picture_in_one_process(config, tmp_path
     report = capsys.readouterr()
     assert "2 documents written" in report.out and "1 refused" in report.out
     assert "countries.jsonl:3" in report.err and "'title'" in report.err
+    assert "3/3" in report.err  # the bar's end
 
     assert run("ingest", str(knowledge), "--local", "--config", config) == 1
     assert "0 documents written" in (out := capsys.readouterr().out) and "2 unchanged" in out
@@ -69,6 +72,12 @@ def test_ingest_then_ask_by_words_and_by_picture_in_one_process(config, tmp_path
 
     assert run("search", "capital", "--filter", "size=3", "--local", "--config", config, "--json") == 0
     assert [p["document_id"] for p in json.loads(capsys.readouterr().out)["passages"]] == ["zubrovia"]
+
+
+def test_a_report_names_each_line_once(capsys):
+    refused = [Refusal("a.csv:2", "a.csv:2: no UTF-8"), Refusal("bad", "a.csv:3: unknown field")]
+    print_report(IngestReport(refused=refused))
+    assert capsys.readouterr().err == "  refused a.csv:2: no UTF-8\n  refused bad: a.csv:3: unknown field\n"
 
 
 @pytest.mark.parametrize(

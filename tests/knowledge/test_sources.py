@@ -5,7 +5,7 @@ import pytest
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest
-from mmrag.knowledge.sources import read_documents
+from mmrag.knowledge.sources import count_documents, read_documents
 from mmrag.types import Document, Refusal
 
 
@@ -46,6 +46,8 @@ def test_jsonl_with_images_by_path_and_as_data_uri(tmp_path):
         ({"id": "b", "images": ["../secret.png"]}, "images", "lies outside"),
         ({"id": "b", "images": ["/etc/passwd"]}, "images", "lies outside"),
         ({"id": "b", "images": ["link.png"]}, "images", "lies outside"),
+        ({"id": "b", "images": ["a\0.png"]}, "images", "cannot be read: embedded null byte"),
+        ({"id": "b", "images": ["x" * 999]}, "images", "cannot be read: File name too long"),
         ({"id": "b", "images": ["big.png"]}, "images", "more than 10 bytes"),
         ({"id": "b", "images": ["data:image/png;base64,%%%"]}, "images", "not valid base64"),
         (["b"], None, "must be an object"),
@@ -113,28 +115,67 @@ def test_a_csv_header_is_checked(tmp_path, header, message):
         list(read_documents(tmp_path / "things.csv"))
 
 
-def test_a_folder_of_images(tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / ".hidden").mkdir()
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_as_spreadsheets_of_other_languages_write_it(tmp_path, mark):
+    (tmp_path / "a.png").write_bytes(b"a")
+    rows = [["id", '"title"', "images", "size"], ["a", "Apple", '"a.png; a.png"', "3"]]
+    (tmp_path / "things.csv").write_text("\ufeff" + "\n".join(mark.join(row) for row in rows))
+    assert list(read_documents(tmp_path / "things.csv")) == [Document("a", "Apple", "", [b"a", b"a"], [], {"size": 3})]
+    assert count_documents(tmp_path / "things.csv") == 1
+
+
+def write_files(folder, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def test_a_folder_of_pictures_and_texts(tmp_path):
     files = {
         "red_apple.png": b"1", "red_apple.jpg": b"2", "red_apple.txt": b"A fruit.", "sub/pear.GIF": b"3",
-        "sub/pear.md": b"Green.", "notes.txt": b"no picture", ".hidden/x.png": b"4",
+        "sub/pear.md": b"Green.", "notes.txt": b"no picture", ".hidden/x.png": b"4", "sub/thesis.pdf": b"5",
     }  # fmt: skip
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    assert list(read_documents(tmp_path)) == [
+    write_files(tmp_path, files)
+    *documents, refused = read_documents(tmp_path)
+    assert documents == [
+        Document("notes", "notes", "no picture"),
         Document("red_apple", "red apple", "A fruit.", [b"2", b"1"]),
         Document("sub/pear", "pear", "Green.", [b"3"]),
     ]
+    assert count_documents(tmp_path) == 3
+    assert refused.reason.startswith("left out: sub/thesis.pdf. What is read: .jsonl")
+    assert list(read_documents(tmp_path / "notes.txt")) == documents[:1]
+    [refused] = read_documents(tmp_path / "red_apple.txt", Limits(max_document_chars=1))
+    assert "more than 1 characters" in refused.reason
+
+
+def test_a_folder_with_tables_is_what_they_say_and_tells_what_they_do_not_name(tmp_path):
+    files = {
+        "docs.jsonl": b'{"id": "a", "image": "a.png"}\n\n{"id": "b"}', "more/docs.csv": b"id,image\nc,c.png\n",
+        "a.png": b"1", "more/c.png": b"2", "more/d.png": b"3", "e.png": b"4", "f.txt": b"5", "g.txt": b"6",
+    }  # fmt: skip
+    write_files(tmp_path, files)
+    *documents, refused = read_documents(tmp_path)
+    assert documents == [Document("a", images=[b"1"]), Document("b"), Document("c", images=[b"2"])]
+    assert count_documents(tmp_path) == 3
+    assert refused.reason.startswith("left out: e.png, f.txt, g.txt and 1 more.")
+    (tmp_path / "docs.jsonl").rename(tmp_path / "knowledge.jsonl")
+    assert [document.id for document in read_documents(tmp_path)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("thing.jsonl", r"did you mean 'things\.jsonl'"), ("notes.pdf", "no .jsonl file"), ("empty", "neither")],
+    [
+        ("thing.jsonl", r"did you mean 'things\.jsonl'"),
+        ("notes.pdf", "none of .jsonl"),
+        ("things.json", "one JSON object a line"),
+        ("empty", "nothing in .*empty that is read: .jsonl"),
+    ],
 )
 def test_a_wrong_path_is_explained(tmp_path, name, message):
     _jsonl(tmp_path, {"id": "a"})
-    (tmp_path / "notes.pdf").write_bytes(b"")
+    for unread in ("notes.pdf", "things.json"):
+        (tmp_path / unread).write_bytes(b"")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequest, match=message):
         list(read_documents(tmp_path / name))
