@@ -10,11 +10,13 @@ import os
 import random
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
-from elastic_transport import SerializationError, TransportError
-from elasticsearch import ApiError, AsyncElasticsearch, UnsupportedProductError
-from elasticsearch.serializer import CompatibilityModeJsonSerializer, OrjsonSerializer
+from elastic_transport import AsyncTransport, NodeConfig, SerializationError, TransportError
+from elastic_transport.client_utils import basic_auth_to_header, url_to_node_config
+from elasticsearch import ApiError
+from elasticsearch.serializer import OrjsonSerializer
 
 from mmrag.circuit_breaker import CircuitBreaker
 from mmrag.config import ElasticsearchConfig
@@ -31,18 +33,15 @@ MAX_DEAD_NODE_S = 5.0
 TRANSIENT = {408, 429, 502, 503, 504}
 """HTTP states, of whole responses and of items in them, that another attempt may better."""
 
-JSON, LINES = "application/json", "application/x-ndjson"
-
-
-class _Orjson(OrjsonSerializer):
-    mimetype = CompatibilityModeJsonSerializer.mimetype
+JSON, LINES = "application/vnd.elasticsearch+json", "application/vnd.elasticsearch+x-ndjson"
+_AS_OF_8 = {"accept": f"{JSON}; compatible-with=8"}
 
 
 class Connection:
-    """One client for all that a store asks.
+    """One client for all that a store asks: elasticsearch-py's transport, without the methods for 500 endpoints.
 
     Raises:
-        ConfigurationError: no address is configured.
+        ConfigurationError: no address is configured, or one that cannot be.
     """
 
     def __init__(self, config: ElasticsearchConfig):
@@ -52,8 +51,9 @@ class Connection:
             raise ConfigurationError(
                 f"no address of Elasticsearch: set retriever.elasticsearch.urls, or ${config.urls_env}"
             )
+        self._nodes = [_node(url, config) for url in self._urls]
         self._breaker = CircuitBreaker(FAILURES_TO_OPEN, OPEN_S)
-        self._client: AsyncElasticsearch | None = None
+        self._client: AsyncTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def close(self) -> None:
@@ -74,6 +74,7 @@ class Connection:
 
         Raises:
             ApiError: Elasticsearch refuses, and would again.
+            ConfigurationError: it does not know us, or does not let us do this.
             Unavailable: there is no answer in time, or there has not been one for a while.
         """
         budget_s = self._config.timeout_s if budget_s is None else budget_s
@@ -91,9 +92,9 @@ class Connection:
             except ApiError as error:
                 if error.status_code not in TRANSIENT:
                     self._breaker.succeeded()
-                    raise
+                    raise self._explained(error) from None
                 trouble: Exception = error
-            except (TransportError, SerializationError, UnsupportedProductError) as error:
+            except (TransportError, SerializationError) as error:
                 trouble = error
             pause = pause_s(attempt)
             if attempt == self._config.max_retries or time.monotonic() + pause >= give_up_at:
@@ -101,43 +102,71 @@ class Connection:
             await asyncio.sleep(pause)
         self._breaker.failed()
         # Callers need not know where it runs; the log should.
-        log.warning("Elasticsearch at %s: %s %s: %r", ", ".join(self._urls), method, path, trouble)
+        where = ", ".join(f"{node.host}:{node.port}" for node in self._nodes)
+        log.warning("Elasticsearch at %s: %s %s: %r", where, method, path, trouble)
         raise Unavailable("the knowledge base does not answer") from trouble
 
     async def _send(self, method: str, path: str, body: Any, params: dict | None, timeout_s: float) -> Any:
-        headers = {"accept": JSON}
+        headers = _AS_OF_8
         if body is not None:
-            headers["content-type"] = LINES if isinstance(body, bytes) else JSON
-            body = body if isinstance(body, bytes) else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-        client = self._client_of_this_loop().options(request_timeout=max(0.001, timeout_s))
-        response = await client.perform_request(method, path, params=params, headers=headers, body=body)
-        return response.body
+            is_lines = isinstance(body, bytes)
+            body = body if is_lines else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+            headers = headers | {"content-type": f"{LINES if is_lines else JSON}; compatible-with=8"}
+        target = f"{path}?{urlencode(params)}" if params else path
+        meta, content = await self._client_of_this_loop().perform_request(
+            method, target, body=body, headers=headers, request_timeout=max(0.001, timeout_s)
+        )
+        if meta.status < 200 or meta.status > 299:
+            raise ApiError(_kind(content), meta, content)
+        if meta.headers.get("x-elastic-product") != "Elasticsearch":
+            raise TransportError("what answers is not Elasticsearch")
+        return content
 
-    def _client_of_this_loop(self) -> AsyncElasticsearch:
+    def _client_of_this_loop(self) -> AsyncTransport:
         # Connections belong to the event loop that they were opened in.
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:
             self._client, self._loop = self._connect(), loop
         return self._client
 
-    def _connect(self) -> AsyncElasticsearch:
-        config = self._config
-        password, api_key = os.environ.get(config.password_env), os.environ.get(config.api_key_env)
-        secrets: dict[str, Any] = {}
-        if api_key:
-            secrets["api_key"] = api_key
-        elif password:
-            secrets["basic_auth"] = (config.username, password)
-        if config.ca_certs:
-            secrets["ca_certs"] = config.ca_certs
-        return AsyncElasticsearch(
-            self._urls,
-            connections_per_node=MAX_CONNECTIONS_PER_NODE,
+    def _connect(self) -> AsyncTransport:
+        return AsyncTransport(
+            self._nodes,
             max_retries=0,  # ours have a pause and an end
             max_dead_node_backoff=MAX_DEAD_NODE_S,
-            serializers={_Orjson.mimetype: _Orjson()},
-            **secrets,
+            serializers={JSON: OrjsonSerializer(), LINES: OrjsonSerializer()},
+            meta_header=False,
         )
+
+    def _explained(self, error: ApiError) -> Exception:
+        if error.error != "security_exception":
+            return error
+        config = self._config
+        return ConfigurationError(
+            f"Elasticsearch does not let us in ({error.status_code}): set ${config.api_key_env}, or "
+            f"retriever.elasticsearch.username and ${config.password_env}, of a user who may read, write and manage "
+            f"{config.index}-*"
+        )
+
+
+def _node(url: str, config: ElasticsearchConfig) -> NodeConfig:
+    password, api_key = os.environ.get(config.password_env), os.environ.get(config.api_key_env)
+    try:
+        node = url_to_node_config(url, use_default_ports_for_scheme=True)
+    except ValueError:  # an address may hold a password, so it is not repeated
+        raise ConfigurationError("retriever.elasticsearch.urls: each is like https://elasticsearch:9200") from None
+    headers = node.headers.copy()
+    if api_key:
+        headers["authorization"] = f"ApiKey {api_key}"
+    elif password:
+        headers["authorization"] = basic_auth_to_header((config.username, password))
+    ca_certs = config.ca_certs if node.scheme == "https" else None
+    return node.replace(headers=headers, connections_per_node=MAX_CONNECTIONS_PER_NODE, ca_certs=ca_certs)
+
+
+def _kind(content: Any) -> str:
+    error = content.get("error") if isinstance(content, dict) else None
+    return str(error["type"] if isinstance(error, dict) and "type" in error else error or content)
 
 
 def pause_s(attempt: int) -> float:
