@@ -75,7 +75,9 @@ class ReadingExamples(Iterator[Example]):
         if request.text and request.text_embedding is not None and not question.kind.startswith("generic"):
             request.text = self.blurred(request.text)
         found = gold >= 0 or question.task == "classify"
-        return Example(request, question.target if found else UNKNOWN, gold, question.kind if gold >= 0 else "unknown")
+        group = question.kind if gold >= 0 else "unknown"
+        told = [pages[int(passage.document_id)].facts for passage in request.passages]
+        return Example(request, question.target if found else UNKNOWN, gold, group, question.attribute, told)
 
     def blurred(self, text: str) -> str:
         return blur_words(text, self.simulator.rng) if self.is_training and self.progress > 0.1 else text
@@ -160,7 +162,7 @@ class ReadingExamples(Iterator[Example]):
         if self.rng.random() < 0.2 * told:
             joint = " " if text.endswith(".") else "\n" if "\n" in text else ". "
             text += joint + " ".join(distractions(self.rng, entity.name))
-        return Page(entity.title, text, entity.labels, self.rng.random() < 0.93)
+        return Page(entity.title, text, entity.labels, self.rng.random() < 0.93, kept)
 
     def distractors(self, question: Exercise, num: int, told: float) -> list[Page]:
         return [self.page(self.distractor(question), question.attribute, told) for _ in range(num)]

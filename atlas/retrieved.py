@@ -80,7 +80,8 @@ class RetrievedExamples(Iterator[Example]):
             return None
         text = noted.request.text and self.invented.blurred(noted.request.text)
         request = replace(noted.request, passages=passages, text=text)
-        return Example(request, target, gold, f"retrieved {noted.kind}")
+        facts = [told[passage.document_id].values for passage in passages]
+        return Example(request, target, gold, f"retrieved {noted.kind}", noted.attribute, facts)
 
     def num_passages(self) -> int:
         return self.rng.choices([1, 2, 3, 4, 5, 6, 8, 10], [6, 4, 12, 8, 50, 6, 8, 6])[0]

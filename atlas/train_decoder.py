@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from atlas.layouts import more_phrasings
+from atlas.layouts import KEYS, more_phrasings
 from atlas.questions_seen import Wordings, train_templates
 from atlas.reading import KINDS_OF_QUESTION, ReadingExamples, sample_texts
 from atlas.retrieved import RetrievedExamples, note_retrieved
@@ -42,7 +42,7 @@ FAINT = {f"evidence.{part}.weight" for part in ("text", "image", "query", "quest
 PROCESSES = min(2, os.cpu_count() or 1) if best_device() == "cpu" else 1
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
 TRAINING = DecoderTrainingConfig(
-    num_steps=2_750, learning_rate=1.0e-3, validate_every=500
+    num_steps=2_750, learning_rate=1.0e-3, validate_every=500, topics=tuple(KEYS)
 )
 
 VARIANTS = {

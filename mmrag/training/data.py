@@ -25,23 +25,27 @@ RANK_WEIGHTS = {
 class Example:
     """One question with evidence. `gold` is the index of the passage that answers it, -1 where none does.
 
-    `group` names the kind of question in validation figures.
+    `group` names the kind of question in validation figures. `topic`: what is asked about, "" where that has no name;
+    `told`: for each passage the values it states, by topic. Both may be left out (see `topics`).
     """
 
     request: DecodeRequest
     target: str
     gold: int = -1
     group: str = "all"
+    topic: str = ""
+    told: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Page:
-    """A document of a made-up world as the decoder may see it."""
+    """A document of a made-up world as the decoder may see it; `facts`: the values in its text, by topic."""
 
     title: str
     text: str
     labels: list[str] = field(default_factory=list)
     has_image: bool = True
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

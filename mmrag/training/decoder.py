@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmrag.batching import CHARS_PER_TOKEN
@@ -23,6 +23,7 @@ from mmrag.training.data import Example
 from mmrag.training.device import device_kind
 from mmrag.training.optimizer import Optimizer
 from mmrag.training.processes import average_gradients, is_first
+from mmrag.training.topics import TopicClassifier
 
 BATCHES_IN_POOL = 6
 """So many batches' worth of examples are sorted by length at a time."""
@@ -36,6 +37,7 @@ class DecoderTrainingConfig:
         max_batch_tokens, max_batch: a batch ends at whichever comes first; tokens of all passages, estimated.
         slow_words_share: how much of each step those embeddings take that begin with a meaning.
         alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
+        topics, topic_weight: what facts are about, which is learned beside the answers (see `topics`); and its weight.
         bf16: matrix products in bfloat16 (about four times faster on a processor with AVX-512 BF16).
         validate_every: steps between validations, and one at the end; 0 for none.
         max_minutes: where given, the schedule follows the clock, and `num_steps` is only an upper bound.
@@ -51,6 +53,8 @@ class DecoderTrainingConfig:
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
     alignment_weight: float = 0.3
+    topics: tuple[str, ...] = ()
+    topic_weight: float = 0.3
     bf16: bool = True
     validate_every: int = 250
     save_every: int = 250
@@ -70,7 +74,9 @@ class Trainer:
             let_learn(self.model)
             for name in addition_names(self.model):
                 self.model.get_parameter(name).requires_grad_(True)
-        self.optimizer = Optimizer(self.model, config.learning_rate, config.weight_decay)
+        self.topics = TopicClassifier(config.topics, self.model.config.d_model).to(decoder.device)
+        self.learned = nn.ModuleList([self.model, self.topics])
+        self.optimizer = Optimizer(self.learned, config.learning_rate, config.weight_decay)
         self.num_steps, self.elapsed_s, self.progress = 0, 0.0, 0.0
         out_dir.mkdir(parents=True, exist_ok=True)
 
@@ -78,12 +84,13 @@ class Trainer:
         if (self.out_dir / "last.pt").is_file():
             saved = torch.load(self.out_dir / "last.pt", map_location=self.decoder.device, weights_only=True)
             self.model.load_state_dict(saved["model"], strict=not self.config.frozen_base)
+            self.topics.load_state_dict(saved["topics"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.num_steps, self.elapsed_s, self.progress = saved["num_steps"], saved["elapsed_s"], saved["progress"]
 
     def save(self) -> None:
         trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
-        state = {"model": trained, "optimizer": self.optimizer.state_dict()}
+        state = {"model": trained, "topics": self.topics.state_dict(), "optimizer": self.optimizer.state_dict()}
         state |= {"num_steps": self.num_steps, "elapsed_s": self.elapsed_s, "progress": self.progress}
         torch.save(state, self.out_dir / "last.pt.new")
         (self.out_dir / "last.pt.new").replace(self.out_dir / "last.pt")
@@ -91,11 +98,11 @@ class Trainer:
     def step(self, examples: list[Example]) -> dict[str, float]:
         share = self.rate_factor()
         self.model.train()
-        losses = loss_of(self.decoder, examples, self.config)
+        losses = loss_of(self.decoder, examples, self.config, self.topics)
         self.optimizer.zero_grad()
         losses["loss"].backward()
-        average_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
+        average_gradients(self.learned.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(self.learned.parameters(), self.config.max_gradient_norm)
         if torch.isfinite(norm):
             self.learn(share)
         self.num_steps += 1
@@ -215,18 +222,25 @@ def num_source_tokens(example: Example) -> int:
     return query + sum(query + len(passage.text) // CHARS_PER_TOKEN for passage in example.request.passages)
 
 
-def loss_of(decoder: FusionDecoder, examples: list[Example], config: DecoderTrainingConfig) -> dict[str, Tensor]:
-    """Likelihood of the answers, the pointer's alignment, and the label head where the target is a trained label."""
+def loss_of(
+    decoder: FusionDecoder, examples: list[Example], config: DecoderTrainingConfig, topics: TopicClassifier
+) -> dict[str, Tensor]:
+    """Likelihood of the answers, the pointer's alignment, the label head where the target is a trained label, and the
+    topics where there are any."""
     model, device = decoder.model, decoder.device
     batch = decoder.inputs.build([example.request for example in examples]).to(device)
     given, wanted, real = (tensor.to(device) for tensor in target_tensors(decoder, examples, batch))
     with torch.autocast(device_kind(device), torch.bfloat16, enabled=config.bf16):
-        state = model.begin(model.encode(batch), batch)
+        memory = model.encode(batch)
+        state = model.begin(memory, batch)
         log_probabilities, hidden, copying = model.target_log_probabilities(given, wanted, real, state)
         losses = {"answer": -log_probabilities.sum() / real.sum()}
         losses["labels"] = label_loss(decoder, examples, hidden[:, 0])
+        if topics.topics:
+            losses["topics"] = topics.loss(memory.text, hidden[:, 0], batch, examples)
     losses["alignment"] = alignment_loss(copying, wanted, batch, examples, model.config.end_id)
     losses["loss"] = losses["answer"] + config.alignment_weight * losses["alignment"] + 0.1 * losses["labels"]
+    losses["loss"] = losses["loss"] + config.topic_weight * losses.get("topics", 0.0)
     return losses
 
 
