@@ -1,26 +1,34 @@
 """How many requests, and how many bytes of them, one ingress holds at a time."""
 
+import math
+import time
 from collections import Counter
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.http_errors import error_response
+from deployments.wait_bound import WaitBound
 from mmrag.errors import Overloaded
 
 _ALWAYS_ADMITTED = ("/healthz", "/readyz")
+_DEADLINE_EXCEEDED = 504
 
 
 class Admission:
     """ASGI middleware: beyond its bounds a request is refused at once, with 429, instead of waiting in memory.
 
-    The bounds on work are the queues of the components; these here protect the process itself. A request takes one of
-    the `max_requests` places when its body is there: bodies that drip in hold none, and of those one caller may have
-    `max_arriving` on the way, so that nobody keeps the others out.
+    A request takes one of the `max_requests` places when its body is there: bodies that drip in hold none, and of those
+    one caller may have `max_arriving` on the way, so that nobody keeps the others out. On the paths of `max_wait_s`
+    there are as many places as are answered before anybody waits that long: see `WaitBound`.
     """
 
-    def __init__(self, app: ASGIApp, max_requests: int, max_bytes: int, max_arriving: int):
+    def __init__(
+        self, app: ASGIApp, max_requests: int, max_bytes: int, max_arriving: int, max_wait_s: dict[str, float]
+    ):
         self._app = app
+        self._wait_bounds = {path: WaitBound(wait_s, max_requests) for path, wait_s in max_wait_s.items()}
+        self._no_wait_bound = WaitBound(math.inf, max_requests)
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._max_arriving = max_arriving
@@ -32,14 +40,14 @@ class Admission:
         if scope["type"] != "http" or scope["path"] in _ALWAYS_ADMITTED:
             await self._app(scope, receive, send)
             return
-        held = _Held(self, _caller(scope))
+        held = _Held(self, _caller(scope), self._wait_bounds.get(scope["path"], self._no_wait_bound))
         try:
             held.begin(has_body=_has_body(scope))
         except Overloaded as error:
             await error_response(error)(scope, receive, send)
             return
         try:
-            await self._app(scope, held.counted(receive), send)
+            await self._app(scope, held.counted(receive), held.timed(send))
         finally:
             held.release()
 
@@ -62,13 +70,14 @@ class Admission:
 class _Held:
     """What one request takes up of the bounds."""
 
-    def __init__(self, bounds: Admission, caller: str):
-        self._bounds, self._caller = bounds, caller
+    def __init__(self, bounds: Admission, caller: str, wait_bound: WaitBound):
+        self._bounds, self._caller, self._wait_bound = bounds, caller, wait_bound
         self._num_bytes = 0
+        self._entered_s = 0.0
         self._is_arriving = self._has_place = False
 
     def begin(self, has_body: bool) -> None:
-        self._bounds.check_requests()
+        self._check()
         if not has_body:
             self._take_place()
             return
@@ -89,20 +98,36 @@ class _Held:
 
         return counted_receive
 
+    def timed(self, send: Send) -> Send:
+        async def timed_send(message: Message) -> None:
+            # Until an answer begins: how fast a stream is read says nothing about us.
+            if message["type"] == "http.response.start" and self._has_place and _is_measured(message["status"]):
+                self._wait_bound.answered(time.monotonic() - self._entered_s)
+            await send(message)
+
+        return timed_send
+
     def release(self) -> None:
         self._stop_arriving()
         self._bounds.num_bytes -= self._num_bytes
-        self._bounds.num_requests -= self._has_place
+        if self._has_place:
+            self._bounds.num_requests -= 1
+            self._wait_bound.leave()
 
     def _arrived(self) -> None:
         self._stop_arriving()
         if not self._has_place:
-            self._bounds.check_requests()
+            self._check()
             self._take_place()
+
+    def _check(self) -> None:
+        self._bounds.check_requests()
+        self._wait_bound.check()
 
     def _take_place(self) -> None:
         self._bounds.num_requests += 1
-        self._has_place = True
+        self._has_place, self._entered_s = True, time.monotonic()
+        self._wait_bound.enter()
 
     def _stop_arriving(self) -> None:
         if self._is_arriving:
@@ -110,6 +135,10 @@ class _Held:
             self._bounds.arriving[self._caller] -= 1
             if not self._bounds.arriving[self._caller]:
                 del self._bounds.arriving[self._caller]
+
+
+def _is_measured(status: int) -> bool:
+    return status < 400 or status == _DEADLINE_EXCEEDED  # what is refused takes no time
 
 
 def _has_body(scope: Scope) -> bool:

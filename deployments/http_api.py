@@ -28,6 +28,8 @@ MAX_ARRIVING = 512
 MAX_BODIES = 16
 """Bodies of the largest allowed size that may be in memory at a time."""
 
+EMBEDDING_WAITS = 3
+"""Programs embed, people ask: embeddings may wait this many times as long as questions."""
 
 States = Callable[[], Awaitable[dict[str, str]]]
 """Component -> "ok", or what is wrong with it."""
@@ -37,7 +39,9 @@ def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI
     """The ASGI application that serves `pipeline`; /readyz tells the `states` of its components."""
     limits = config.limits
     bounds = {"max_requests": MAX_REQUESTS, "max_bytes": MAX_BODIES * limits.max_request_bytes}
-    admission = Middleware(Admission, **bounds, max_arriving=MAX_ARRIVING)
+    waits = {"/v1/answer": 1, "/v1/search": 1, "/v1/embeddings": EMBEDDING_WAITS}
+    max_wait_s = {path: num_waits * limits.max_wait_s for path, num_waits in waits.items()}
+    admission = Middleware(Admission, **bounds, max_arriving=MAX_ARRIVING, max_wait_s=max_wait_s)
     # FastAPI's own pages of documentation load scripts from elsewhere.
     pages = {"docs_url": None, "redoc_url": None}
     app = FastAPI(title="mmrag", version="1", redirect_slashes=False, middleware=[admission], **pages)

@@ -108,7 +108,7 @@ def _status(error: Exception) -> tuple[int, str]:
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, errors.Overloaded):
         return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
         return {"retry-after": str(UNAVAILABLE_RETRY_AFTER_S)}
     if isinstance(error, errors.Unauthorized):
         return {"www-authenticate": "Bearer"}

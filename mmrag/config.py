@@ -19,6 +19,9 @@ class Limits(_Section):
     The HTTP API's schema states the numbers of documents, images, inputs and labels below: there they can be
     lowered, but not raised. `max_jpeg_pixels` is for a JPEG in one scan, as cameras write it: it is decoded at a
     smaller size.
+
+    `max_wait_s`: a question that would wait longer for those before it is refused at once, with 429.
+    `timeout_s`: a question that takes longer than that ends with 504.
     """
 
     max_request_bytes: int = 32 * 2**20
@@ -33,6 +36,7 @@ class Limits(_Section):
     max_labels: int = 64
     max_top_k: int = 50
     max_new_tokens: int = 256
+    max_wait_s: float = Field(default=1.5, gt=0)
     timeout_s: float = 30.0
 
 

@@ -5,14 +5,17 @@ import asyncio
 import pytest
 
 from deployments.admission import Admission
+from deployments.wait_bound import MIN_ANSWERS, MIN_LIMIT, MIN_WINDOW_S
 from mmrag.errors import Overloaded
+
+BOUNDS = {"max_requests": 2, "max_bytes": 100, "max_arriving": 2, "max_wait_s": {}}
 
 
 class Door:
     """An ASGI application behind an `Admission`, which reads the body, and then waits until it is let go."""
 
     def __init__(self, **bounds):
-        self.admission = Admission(self.app, **{"max_requests": 2, "max_bytes": 100, "max_arriving": 2} | bounds)
+        self.admission = Admission(self.app, **BOUNDS | bounds)
         self.let_go = asyncio.Event()
         self.statuses: list[int] = []
 
@@ -92,3 +95,25 @@ async def test_bodies_are_bounded_together(chunks):
     await door.knock(*chunks)
     await door.knock(b"x" * 100)
     assert door.statuses == [429, 200]
+
+
+async def test_when_answers_take_too_long_fewer_are_let_in():
+    door = Door(max_requests=100, max_wait_s={"/v1/answer": 0.2})
+    door.let_go.set()
+    await asyncio.gather(*(door.knock(b"x") for _ in range(MIN_ANSWERS - 1)))
+    await asyncio.sleep(MIN_WINDOW_S)
+    await door.knock(b"x")  # now it is known how long one takes alone
+    door.let_go.clear()
+    slow = [door.knock(b"x", key=str(i)) for i in range(2 * MIN_LIMIT)]
+    await asyncio.sleep(MIN_WINDOW_S)
+    door.let_go.set()
+    await asyncio.gather(*slow)
+    assert set(door.statuses) == {200}
+    door.let_go.clear()
+    again = [door.knock(b"x", key=str(i)) for i in range(2 * MIN_LIMIT)]
+    await settled()
+    num_refused = door.statuses.count(429)
+    assert 0 < num_refused <= MIN_LIMIT
+    door.let_go.set()
+    await asyncio.gather(*again)
+    assert door.statuses.count(429) == num_refused

@@ -1,0 +1,70 @@
+"""How many requests may be inside so that none waits long: Little's law, applied to what is measured."""
+
+import math
+import time
+from collections.abc import Callable
+
+from mmrag.errors import Overloaded
+
+MIN_WINDOW_S = 0.5
+MIN_ANSWERS = 8
+"""A window of measurement lasts until it has seen so much."""
+
+GROWTH = 1.25
+"""Of the limit, at most, from one window to the next."""
+
+MIN_LIMIT = 16
+"""So many are always let in: batches stay full, and what little is measured about a quiet service is not trusted."""
+
+
+class WaitBound:
+    """Lets in as many requests at a time as are answered within the time one takes alone, and `max_wait_s`.
+
+    By Little's law those inside are the rate of answers times the time each takes: where answers take too long, the
+    limit becomes the measured rate times the time they may take. So it follows the hardware, the load beside it and
+    the number of replicas; what is beyond it is refused before any work is done for it.
+    """
+
+    def __init__(self, max_wait_s: float, max_requests: int, clock: Callable[[], float] = time.monotonic):
+        self._max_wait_s, self._max_requests, self._clock = max_wait_s, max_requests, clock
+        self.limit = max_requests
+        self.num_inside = 0
+        self._alone_s = float("inf")
+        self._rate_per_s = 0.0
+        self._open_window()
+
+    def check(self) -> None:
+        """Raise Overloaded where one more would wait too long."""
+        if self.num_inside >= self.limit:
+            self._was_full = True
+            wait_s = self.num_inside / self._rate_per_s if self._rate_per_s else 1.0
+            raise Overloaded(f"too many requests: one more would wait {wait_s:.1f} s", retry_after_s=wait_s)
+
+    def enter(self) -> None:
+        """Take a place."""
+        self.num_inside += 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.num_inside -= 1
+
+    def answered(self, elapsed_s: float) -> None:
+        """A request was answered, or began to be, `elapsed_s` after it entered."""
+        self._num_answers += 1
+        self._sum_s += elapsed_s
+        window_s = self._clock() - self._opened_s
+        if self._num_answers >= MIN_ANSWERS and window_s >= MIN_WINDOW_S:
+            self._adjust(self._num_answers / window_s, self._sum_s / self._num_answers)
+            self._open_window()
+
+    def _adjust(self, rate_per_s: float, mean_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._alone_s = min(self._alone_s, mean_s)
+        bearable_s = self._alone_s + self._max_wait_s
+        if mean_s > bearable_s or self._was_full:
+            limit = min(rate_per_s * bearable_s, GROWTH * self.limit, self._max_requests)
+            self.limit = max(MIN_LIMIT, math.ceil(limit))
+
+    def _open_window(self) -> None:
+        self._opened_s = self._clock()
+        self._num_answers, self._sum_s, self._was_full = 0, 0.0, False

@@ -1,0 +1,119 @@
+"""How long those wait who are let in, when more come than can be served. The clock is simulated, the bound is real."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from deployments.wait_bound import MIN_LIMIT, WaitBound
+from mmrag.errors import Overloaded
+
+MAX_WAIT_S = 1.5
+MAX_BATCH = 8
+
+
+@dataclass
+class Load:
+    """What became of the requests of one stretch of time."""
+
+    num_sent: int = 0
+    num_refused: int = 0
+    took_s: list[float] = field(default_factory=list)
+    retry_after_s: list[float] = field(default_factory=list)
+
+
+class Server:
+    """Answers in batches, a fixed number of requests a second; requests come at random times."""
+
+    def __init__(self, capacity_per_s: float):
+        self.now_s = 0.0
+        self.bound = WaitBound(MAX_WAIT_S, 512, clock=lambda: self.now_s)
+        self.batch_s = MAX_BATCH / capacity_per_s
+        self._random = random.Random(7)
+        self._waiting: list[float] = []
+        self._busy_until_s = 0.0
+        self._batch: list[float] = []
+
+    def take(self, per_s: float, duration_s: float = 30.0) -> Load:
+        load, until_s = Load(), self.now_s + duration_s
+        next_s = self.now_s
+        while next_s < until_s:
+            next_s += self._random.expovariate(per_s)
+            self._serve_until(next_s, load)
+            self._knock(load)
+        return load
+
+    def _knock(self, load: Load) -> None:
+        load.num_sent += 1
+        try:
+            self.bound.check()
+        except Overloaded as error:
+            load.num_refused += 1
+            load.retry_after_s.append(error.retry_after_s)
+            return
+        self.bound.enter()
+        self._waiting.append(self.now_s)
+        self._start_batch()
+
+    def _serve_until(self, until_s: float, load: Load) -> None:
+        while self._batch and self._busy_until_s <= until_s:
+            self.now_s = self._busy_until_s
+            for entered_s in self._batch:
+                self.bound.leave()
+                self.bound.answered(self.now_s - entered_s)
+                load.took_s.append(self.now_s - entered_s)
+            self._batch = []
+            self._start_batch()
+        self.now_s = until_s
+
+    def _start_batch(self) -> None:
+        if not self._batch and self._waiting:
+            self._batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            self._busy_until_s = self.now_s + self.batch_s * len(self._batch) / MAX_BATCH
+
+
+def p99(values: list[float]) -> float:
+    return sorted(values)[int(0.99 * len(values))]
+
+
+@pytest.mark.parametrize("capacity_per_s", [20, 60, 300])
+def test_far_more_than_can_be_served_leaves_those_served_as_fast_and_as_many(capacity_per_s):
+    server = Server(capacity_per_s)
+    server.take(0.5 * capacity_per_s)
+    saturated = server.take(1.05 * capacity_per_s)
+    overloaded = server.take(2.4 * capacity_per_s)
+    assert len(overloaded.took_s) >= 0.95 * len(saturated.took_s)
+    assert p99(overloaded.took_s) < min(2 * p99(saturated.took_s), 2 * MAX_WAIT_S)
+    assert max(overloaded.retry_after_s) < 3 * MAX_WAIT_S
+
+
+def test_a_sudden_rush_is_bounded_within_seconds():
+    server = Server(20)
+    server.take(5)
+    rush = server.take(50, duration_s=15)
+    assert rush.num_refused > 0.4 * rush.num_sent
+    assert p99(server.take(50).took_s) < 2 * MAX_WAIT_S
+
+
+def test_below_saturation_nobody_is_refused_whatever_came_before():
+    server = Server(60)
+    assert server.take(45).num_refused == 0
+    server.take(200)
+    server.take(30)
+    assert server.take(45).num_refused == 0
+
+
+def test_a_quiet_service_takes_a_burst():
+    server = Server(60)
+    server.take(1)
+    assert server.take(400, duration_s=0.3).num_refused == 0
+
+
+def test_more_are_let_in_when_the_service_grows():
+    server = Server(20)
+    server.take(100)
+    assert server.take(100).num_refused > 0.7 * 100 * 30
+    server.batch_s /= 10
+    server.take(150)
+    assert server.take(150).num_refused == 0
+    assert server.bound.limit > MIN_LIMIT
