@@ -1,0 +1,265 @@
+"""The parts of the comparison: each takes its turns and says what must hold."""
+
+import base64
+import itertools
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from loadtests.bench.compare_bare import SIDES, Bare
+from loadtests.bench.compare_client import open_loop, run
+from loadtests.bench.compare_peers import ANSWER_PEERS, EMBEDDING_PEERS, OURS, Peer
+from loadtests.bench.compare_servers import Server
+from loadtests.bench.compare_turns import Running, Turn, ask, closed_turn, in_rounds
+from loadtests.bench.compare_workload import grouped, pictures, questions
+from loadtests.bench.rows import Row
+
+NUM_CALLERS, NUM_ANSWER_CALLERS, NUM_BATCH_CALLERS = 64, 32, 4
+TURN_S, WARM_UP_S, SWEEP_S = 6.0, 2.0, 1.5
+NUM_TEXTS, NUM_PICTURES, NUM_BARE_TEXTS = 30_000, 600, 1_024
+"""More texts than our cache holds: when they come round again, it has forgotten them."""
+
+BATCH = 256
+OURS_NAME = OURS.name
+BARE = "bare model"
+
+Sides = dict[str, tuple[Peer, Server]]
+
+
+@dataclass
+class Part:
+    """What one part found: the rows with their musts, and everybody's median turn."""
+
+    rows: list[Row] = field(default_factory=list)
+    turns: dict[str, Turn] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class Comparison:
+    """Runs the parts that are asked for; `found` holds what each found, in their order."""
+
+    def __init__(self, running: Running, peers: set[str], scale: float, num_rounds: int):
+        self.found: dict[str, Part] = {}
+        self._running, self._wanted = running, peers
+        self._num_rounds = num_rounds
+        self._turn_s, self._warm_up_s = max(0.7, TURN_S * scale), max(0.3, WARM_UP_S * scale)
+        self._texts = itertools.cycle(questions(max(2_000, round(NUM_TEXTS * min(scale, 1.0)))))
+        self._scale = scale
+        self._best: tuple[Bare, dict[str, Any]] | None = None
+
+    def why_not(self) -> dict[str, str]:
+        """Who could not be compared, and why."""
+        return self._running.missing
+
+    def measure(self, parts: list[str]) -> None:
+        """Servers of the same kind are started once for all parts that need them."""
+        ours = self._running.start([OURS])
+        if {"texts", "images"} & set(parts):
+            sides = ours | self._start(EMBEDDING_PEERS)
+            if "texts" in parts:
+                self.found["texts"] = self._documented(sides)
+            if "images" in parts:
+                self.found["images"] = self._images(sides)
+            self._stop(sides)
+        if "session" in parts:
+            sides = ours | self._start(EMBEDDING_PEERS, "ours")
+            self.found["session"] = self._same_session(sides)
+            self._stop(sides)
+        for name, part in (("batches", self._batches), ("cache", self._cache)):
+            if name in parts:
+                self.found[name] = part(*ours[OURS_NAME])
+        if {"answers", "alone", "overload"} & set(parts):
+            self._measure_answers(parts, ours)
+
+    def _measure_answers(self, parts: list[str], ours: Sides) -> None:
+        if "answers" in parts:
+            sides = ours | self._start(ANSWER_PEERS)
+            self.found["answers"] = self._answers(sides)
+            self._stop(sides)
+        if "alone" in parts:
+            self.found["alone"] = self._alone(*ours[OURS_NAME])
+        if "overload" in parts:
+            self.found["overload"] = self._overload(*ours[OURS_NAME])
+
+    def _documented(self, sides: Sides) -> Part:
+        part = self._everybody(sides, "texts", self._texts, NUM_CALLERS, has_bare=True)
+        mine, bare = part.turns[OURS_NAME], part.turns[BARE]
+        what = f"embeddings, one short text a request, {NUM_CALLERS} callers"
+        part.rows = [
+            *_against_best(f"{what}: against the best peer", part.turns, 2.3),
+            Row(f"{what}: against the bare model at its best", mine.per_s, bare.per_s, "/s", 0.7),
+            Row("encoder at saturation: processor time for each text, against the bare model's",
+                mine.encoder_cpu_ms, bare.cpu_ms, "ms", 1.25, is_at_most=True),
+            Row("encoder at saturation: busy part of the cores",
+                mine.busy_cores / len(os.sched_getaffinity(0)), None, "", 0.95),
+            Row("encoder at saturation: the longest wait, in medians",
+                mine.max_ms / mine.p50_ms, None, "", 3.0, is_at_most=True),
+        ]  # fmt: skip
+        return part
+
+    def _same_session(self, sides: Sides) -> Part:
+        part = self._everybody(sides, "texts", self._texts, NUM_CALLERS)
+        what = f"embeddings, {NUM_CALLERS} callers, our model session inside theirs: against the best peer"
+        part.rows = _against_best(what, part.turns, 1.3)
+        return part
+
+    def _images(self, sides: Sides) -> Part:
+        files = pictures(max(100, round(NUM_PICTURES * self._scale)))
+        bodies = (_distinct_picture(file, number) for number, file in enumerate(itertools.cycle(files)))
+        part = self._everybody(sides, "images", bodies, NUM_CALLERS)
+        what = f"image embeddings, {NUM_CALLERS} callers: against the best peer"
+        part.rows = _against_best(what, part.turns, 1.3)
+        return part
+
+    def _batches(self, peer: Peer, server: Server) -> Part:
+        requests = (peer.request("texts", texts) for texts in grouped(self._texts, BATCH))
+        sides = {
+            OURS_NAME: lambda: closed_turn(server, requests, NUM_BATCH_CALLERS, self._turn_s, self._warm_up_s),
+            BARE: self._bare_turn,
+        }
+        turns = self._medians(sides)
+        mine = BATCH * turns[OURS_NAME].per_s
+        what = f"embeddings, {BATCH} texts a request, {NUM_BATCH_CALLERS} callers, texts/s: against the bare model"
+        return Part([Row(what, mine, turns[BARE].per_s, "/s", 0.95)], turns)
+
+    def _cache(self, peer: Peer, server: Server) -> Part:
+        repeated = itertools.cycle([peer.request("texts", next(self._texts)) for _ in range(100)])
+        fresh = (peer.request("texts", text) for text in self._texts)
+        turns = self._medians({
+            "repeated": lambda: closed_turn(server, repeated, NUM_CALLERS, self._turn_s, self._warm_up_s),
+            "new": lambda: closed_turn(server, fresh, NUM_CALLERS, self._turn_s, self._warm_up_s),
+        })  # fmt: skip
+        hit, miss = turns["repeated"].per_s, turns["new"].per_s
+        return Part([Row("embeddings, repeated text (a cache hit) against a new one", hit, miss, "/s", 5.0)], turns)
+
+    def _answers(self, sides: Sides) -> Part:
+        part = self._everybody(sides, "answers", self._texts, NUM_ANSWER_CALLERS)
+        what = f"whole answers, {NUM_ANSWER_CALLERS} callers: against the best peer"
+        part.rows = _against_best(what, part.turns, 3.0)
+        bare = Bare()
+        try:
+            asked = questions(256, seed=2)
+            job = {"questions": asked, "num_callers": NUM_ANSWER_CALLERS, "span_s": self._turn_s}
+            models_ms = 1000 * bare.do(do="models", **job)[0]["cpu_s"]
+        finally:
+            bare.close()
+        whole_ms = part.turns[OURS_NAME].cpu_ms
+        name = "whole answers at saturation: part of the processor time spent outside the models"
+        part.rows.append(Row(name, 1 - models_ms / whole_ms, None, "", 0.25, is_at_most=True))
+        part.notes.append(f"processor time of an answer: {whole_ms:.1f} ms, of its models alone {models_ms:.1f} ms")
+        part.notes.append(self._agreement(sides))
+        return part
+
+    def _alone(self, peer: Peer, server: Server) -> Part:
+        requests = (peer.request("answers", text) for text in self._texts)
+        bare = Bare()
+        asked = itertools.cycle(questions(2_000, seed=3))
+
+        def in_process() -> dict[str, float]:
+            some = list(itertools.islice(asked, 400))
+            median_ms = statistics.median(bare.do(do="alone", questions=some, span_s=self._turn_s)[0]["latencies_ms"])
+            return {"p50_ms": median_ms, "per_s": 1000 / median_ms}
+
+        try:
+            in_process()  # loads the models
+            sides = {OURS_NAME: lambda: closed_turn(server, requests, 1, self._turn_s, self._warm_up_s)}
+            turns = self._medians(sides | {"plain pipeline, in process": in_process})
+        finally:
+            bare.close()
+        mine, plain = turns[OURS_NAME].p50_ms, turns["plain pipeline, in process"].p50_ms
+        name = "whole answers, one caller, warm: what the service adds to the median of the pipeline in process"
+        return Part([Row(name, mine - plain, None, "ms", 8.0, is_at_most=True)], turns)
+
+    def _overload(self, peer: Peer, server: Server) -> Part:
+        requests = (peer.request("answers", text) for text in self._texts)
+        at_peak = closed_turn(server, requests, NUM_ANSWER_CALLERS, 2 * self._turn_s, self._warm_up_s)
+        with server.turn():
+            load = run(open_loop(server.port, requests, 2 * at_peak.per_s, 2 * self._turn_s, self._warm_up_s))
+        turn = Turn.of(load)
+        refused = turn.refused_per_s / (turn.refused_per_s + turn.per_s)
+        what = "twice the load that saturates"
+        rows = [
+            Row(f"{what}: goodput, of the peak", turn.per_s, at_peak.per_s, "/s", 0.9),
+            Row(f"{what}: p99, of that at saturation", turn.p99_ms, at_peak.p99_ms, "ms", 2.0, is_at_most=True),
+            Row(f"{what}: refused with 429", refused, None, ""),
+            Row(f"{what}: failed otherwise", turn.failed_per_s, None, "/s", 0.0, is_at_most=True),
+        ]
+        return Part(rows, {"saturated": at_peak, what: turn}, [load.problem] if load.problem else [])
+
+    def _everybody(
+        self, sides: Sides, kind: str, asked: Iterator[str], num_callers: int, has_bare: bool = False
+    ) -> Part:
+        """Everybody's turns with the same requests."""
+        first = next(asked)
+        able = set(sides) if kind == "answers" else self._running.same_embeddings(sides, kind, first)
+
+        def side(peer: Peer, server: Server) -> Callable[[], Turn]:
+            requests = (peer.request(kind, one) for one in asked)
+            return lambda: closed_turn(server, requests, num_callers, self._turn_s, self._warm_up_s)
+
+        turns: dict[str, Callable[[], Turn]] = {name: side(*sides[name]) for name in sides if name in able}
+        if has_bare:
+            turns[BARE] = self._bare_turn
+        return Part(turns=self._medians(turns))
+
+    def _bare_turn(self) -> Turn:
+        bare, job = self._best or self._find_best()
+        found = bare.do(do="texts", texts=questions(NUM_BARE_TEXTS, seed=4), span_s=self._turn_s, **job)
+        per_s = sum(one["per_s"] for one in found)
+        return Turn(per_s=per_s, cpu_ms=1000 * sum(one["cpu_s"] * one["per_s"] for one in found) / per_s)
+
+    def _find_best(self) -> tuple[Bare, dict[str, Any]]:
+        """The fastest of: one process on all cores or one on each; our session or sentence-transformers; batches."""
+        num_cores, texts = len(os.sched_getaffinity(0)), questions(NUM_BARE_TEXTS // 2, seed=4)
+        layouts = [(Bare(), None), (Bare(num_cores, {"OMP_NUM_THREADS": "1"}), 1)]
+        tried = []
+        for bare, threads in layouts:
+            for job in ({"side": name, "batch": batch} for name, batches in SIDES.items() for batch in batches):
+                found = bare.do(do="texts", texts=texts, num_threads=threads, span_s=SWEEP_S * self._scale, **job)
+                tried.append((sum(one["per_s"] for one in found), bare, job | {"num_threads": threads}))
+        speed, best, job = max(tried, key=lambda one: one[0])
+        for bare, _ in layouts:
+            if bare is not best:
+                bare.close()
+        print(f"  the bare model is best as {job}: {speed:.0f}/s")
+        self._best = best, job
+        return self._best
+
+    def _agreement(self, sides: Sides) -> str:
+        asked = questions(20, seed=5)
+        answers = {name: [ask(peer, server, "answers", one) for one in asked] for name, (peer, server) in sides.items()}
+        mine = answers.pop(OURS_NAME)
+        equal = {name: sum(a == b for a, b in zip(mine, theirs, strict=True)) for name, theirs in answers.items()}
+        shares = ", ".join(f"{name} {num} of {len(asked)}" for name, num in equal.items())
+        return f"the same answers as ours: {shares}"
+
+    def _medians(self, sides: dict[str, Callable[[], Any]]) -> dict[str, Turn]:
+        rounds = in_rounds(sides, self._num_rounds)
+        return {
+            name: Turn.median([turn if isinstance(turn, Turn) else Turn(**turn) for turn in turns])
+            for name, turns in rounds.items()
+        }
+
+    def _start(self, peers: list[Peer], session: str = "theirs") -> Sides:
+        return self._running.start([peer for peer in peers if peer.name in self._wanted], session)
+
+    def _stop(self, sides: Sides) -> None:
+        self._running.stop(server for name, (_, server) in sides.items() if name != OURS_NAME)
+
+
+PARTS = ("texts", "session", "images", "batches", "cache", "answers", "alone", "overload")
+
+
+def _against_best(name: str, turns: dict[str, Turn], must: float) -> list[Row]:
+    others = {one: turn for one, turn in turns.items() if one not in (OURS_NAME, BARE)}
+    if not others:
+        return []
+    best = max(others, key=lambda one: others[one].per_s)
+    return [Row(f"{name} ({best})", turns[OURS_NAME].per_s, others[best].per_s, "/s", must)]
+
+
+def _distinct_picture(file: str, number: int) -> str:
+    """The same picture in another file: bytes after a JPEG's end are read by nobody, but no cache knows them."""
+    return base64.b64encode(base64.b64decode(file) + number.to_bytes(8)).decode()

@@ -1,0 +1,129 @@
+"""Servers under comparison: started, frozen while another's turn is measured, and ended with all they started."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 300
+STOP_TIMEOUT_S = 40
+SETTLE_S = 1.0
+"""What was frozen catches up with its timers."""
+
+
+class DoesNotStart(Exception):
+    """A server ended, or never answered."""
+
+
+class Server:
+    """A process with a port, and all that it started."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path, ready_path: str = "/"):
+        self.name, self.port, self._log = name, free_port(), log
+        self._ready = f"http://127.0.0.1:{self.port}{ready_path}"
+        filled = [part.replace("{port}", str(self.port)) for part in command]
+        with log.open("w") as output:
+            self._process = subprocess.Popen(
+                filled, cwd=ROOT, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    def wait_until_ready(self) -> None:
+        """Raises DoesNotStart with the end of its log."""
+        until_s = time.monotonic() + START_TIMEOUT_S
+        while not _answers(self._ready):
+            if self._process.poll() is not None or time.monotonic() > until_s:
+                last = self._log.read_text(errors="replace").splitlines()[-5:]
+                raise DoesNotStart(" / ".join(line.strip() for line in last) or "it said nothing")
+            time.sleep(0.3)
+
+    def processes(self) -> list[psutil.Process]:
+        try:
+            root = psutil.Process(self._process.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def cpu_s(self) -> float:
+        """Processor seconds spent so far by all that run now."""
+        return sum(_spent_s(process) for process in self.processes())
+
+    def cpu_of_s(self, replica: str) -> float:
+        """The same of the replicas of one deployment of Ray Serve."""
+        return sum(_spent_s(process) for process in self.processes() if _is_replica(process, replica))
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Inside, this server runs."""
+        self._signal(signal.SIGCONT)
+        time.sleep(SETTLE_S)
+        try:
+            yield
+        finally:
+            self.freeze()
+
+    def stop(self) -> None:
+        self._signal(signal.SIGCONT)
+        left = self.processes()
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT_S)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(number)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def busy_cores() -> tuple[float, float]:
+    """(processor seconds spent by the whole machine, seconds on the clock); two of these make a mean."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - times.iowait - getattr(times, "guest", 0) - times.guest_nice, time.perf_counter()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status == 200
+    except urllib.error.HTTPError as error:
+        return error.code in (404, 405)  # it has no such page, but it answers
+    except OSError:
+        return False
+
+
+def _spent_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+        return times.user + times.system
+    except psutil.Error:
+        return 0.0
+
+
+def _is_replica(process: psutil.Process, name: str) -> bool:
+    try:
+        return f":{name}" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False

@@ -1,0 +1,19 @@
+"""The reader that the peers of whole answers serve, with our weights and our runtime beneath."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mmrag.config_file import read_config
+from mmrag.decoder.fusion import FusionDecoder
+from mmrag.decoder.packed import pack
+from mmrag.types import Decoded, DecodeRequest
+
+CONFIG = Path("serve_config.yaml")
+
+
+def reader() -> Callable[[list[DecodeRequest]], list[Decoded]]:
+    """Answers requests as one batch."""
+    config = read_config(CONFIG).decoder
+    decoder = FusionDecoder.load(config.model, max_passage_tokens=config.max_passage_tokens)
+    pack(decoder.model)
+    return decoder.decode
