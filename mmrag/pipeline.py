@@ -35,7 +35,7 @@ from mmrag.types import (
     SearchRequest,
     StoredImage,
 )
-from mmrag.validation import check_query
+from mmrag.validation import check_filter_fields, check_query
 
 UPSERT_TIMEOUTS = 10
 """Documents may take this many times as long as a question."""
@@ -104,7 +104,7 @@ class Pipeline:
         """Answer `query`.
 
         Raises:
-            InvalidRequest: the query is empty, malformed or beyond a limit.
+            InvalidRequest: the query is empty, malformed or beyond a limit, or filters on a field that there is not.
             DeadlineExceeded, Overloaded, Unavailable: as their names say.
         """
         trace, query = _Trace(), self._timed(query)
@@ -190,6 +190,7 @@ class Pipeline:
         search = self._retriever.search([request])
         found = await search if self._requires_evidence else await trace.or_degrade("retriever", search)
         evidence = found[0] if found else Evidence()
+        check_filter_fields(query.filters, evidence.metadata_fields)
         trace.degraded += [f"retriever: {note}" for note in evidence.degraded]
         return embedded, evidence
 

@@ -133,11 +133,17 @@ class Passage:
 
 
 class Evidence(list[Passage]):
-    """The passages for one request, best first; `degraded` says in words which branches did not answer."""
+    """The passages for one request, best first.
+
+    Attributes:
+        degraded: in words, which branches did not answer.
+        metadata_fields: where filters left nothing: fields that there are to filter on; see `Store.metadata_fields`.
+    """
 
     def __init__(self, passages: Iterable[Passage] = (), degraded: Iterable[str] = ()):
         super().__init__(passages)
         self.degraded = list(degraded)
+        self.metadata_fields: list[str] = []
 
 
 @dataclass(slots=True)

@@ -1,11 +1,13 @@
 """What a caller may send. Every check names the field, the limit, and how to mend the request."""
 
+import difflib
 import json
 import math
+from collections.abc import Sequence
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
-from mmrag.types import Document, MetadataValue, Query, Sampling
+from mmrag.types import Document, Filters, MetadataValue, Query, Sampling
 
 MAX_ID_CHARS = 512
 MAX_CLASSIFY_LABEL_CHARS = 200
@@ -18,6 +20,7 @@ MAX_STOP_CHARS = 64
 
 MAX_METADATA_FIELDS = 64
 MAX_METADATA_VALUES = 64
+MAX_NAMED_FIELDS = 20
 MAX_METADATA_CHARS = 4_096
 MAX_METADATA_BYTES = 16 * 1024
 """All fields of a document together, names included: they come with each of its passages."""
@@ -40,6 +43,18 @@ def check_query(query: Query, limits: Limits) -> None:
         raise TooLarge(f"image has more than {limits.max_image_bytes:,} bytes", param="image")
     _check_labels(query.labels, limits, MAX_CLASSIFY_LABEL_CHARS)
     _check_metadata(query.filters, "filters")
+
+
+def check_filter_fields(filters: Filters, known: Sequence[str]) -> None:
+    """Raise InvalidRequest for a filter on a field that is not among those `known`; where none is, all pass."""
+    for name in filters:
+        if known and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            named = ", ".join(known[:MAX_NAMED_FIELDS]) + (", …" if len(known) > MAX_NAMED_FIELDS else "")
+            meant = f"did you mean {near[0]!r}?" if near else f"there are {named}"
+            raise InvalidRequest(
+                f"filters: no document has a metadata field {name!r:.200}; {meant}", f"filters.{name:.200}"
+            )
 
 
 def check_document(document: Document, limits: Limits) -> None:

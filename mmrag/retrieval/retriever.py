@@ -45,7 +45,11 @@ class Retriever:
         passages = await self.store.passages(requests, [[item.key for item in items] for items in fused])
         for request, branches, items, results in zip(requests, found, fused, passages, strict=True):
             _describe(results, request, items, branches)
-        return [Evidence(results, notes) for results, notes in zip(passages, degraded, strict=True)]
+        evidence = [Evidence(results, notes) for results, notes in zip(passages, degraded, strict=True)]
+        for request, one in zip(requests, evidence, strict=True):
+            if request.filters and not one and not one.degraded:
+                one.metadata_fields = await self.store.metadata_fields(request.tenant, request.filters)
+        return evidence
 
     def _complaints(self, candidates: Candidates) -> list[str]:
         if candidates.degraded:

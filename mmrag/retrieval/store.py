@@ -1,5 +1,6 @@
 """The seam between the retriever and what keeps the knowledge: the embedded store here, a cluster elsewhere."""
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -48,6 +49,9 @@ class Store(Protocol):
 
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         """For each request and branch, the best `count` candidates that pass the request's filters."""
+
+    async def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:
+        """Fields that documents have to filter on: some of them, but those of `wanted` in any case."""
 
     def loading(self) -> AbstractAsyncContextManager[None]:
         """Inside, much is written: it need not be found before the end."""

@@ -1,7 +1,7 @@
 """A store whose methods block, as one whose methods are awaited."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from mmrag.retrieval.sqlite import SqliteStore
@@ -38,6 +38,9 @@ class InThreads:
 
     async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
         return await asyncio.to_thread(self._store.passages, requests, keys)
+
+    async def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:
+        return await asyncio.to_thread(self._store.metadata_fields, tenant, wanted)
 
     @asynccontextmanager
     async def loading(self) -> AsyncIterator[None]:

@@ -49,6 +49,19 @@ def test_an_answer_comes_with_its_evidence(http):
     assert answer["timings_ms"]["total"] > 0
 
 
+@pytest.mark.parametrize("path", ["/v1/answer", "/v1/search"])
+def test_a_filter_on_a_field_that_there_is_not_names_those_that_are(http, path):
+    def ask(filters):
+        return http.post(path, json={"text": "Zubrovia", "filters": filters})
+
+    error = ask({"contient": "Europe"}).json()["error"]
+    assert error["param"] == "filters.contient" and "did you mean 'continent'?" in error["message"]
+    message = ask({"continent": "Europe", "zzz": 1}).json()["error"]["message"]
+    assert "'zzz'; there are" in message and all(f" {name}" in message for name in DOCUMENT["metadata"])
+    assert ask({"continent": "Asia"}).json()["passages"] == []
+    assert ask({"continent": "Europe"}).json()["passages"]
+
+
 def test_an_image_alone_is_a_question(http):
     [passage] = http.post("/v1/search", json={"image": data_uri(png())}).json()["passages"]
     assert passage["branches"]["image_image"] == 1

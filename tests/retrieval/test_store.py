@@ -47,6 +47,15 @@ def _passes(document: Document, filters: dict) -> bool:
     )
 
 
+async def test_the_fields_to_filter_on_are_known(store):
+    assert await store.metadata_fields("t", ["size"]) == []
+    metadata = {"size": 3, "größe": "x", **{f"field {i:03}": i % 2 for i in range(50)}}
+    await store.upsert("t", [encode(Document(id="a", text="x", metadata=metadata)), encode(Document(id="b", text="y"))])
+    await store.upsert("u", [encode(Document(id="a", text="x", metadata={"theirs": True}))])
+    assert await store.metadata_fields("t", ["size", "größe", "theirs", "none"]) == sorted(metadata)
+    assert await store.metadata_fields("nobody", ["size"]) == []
+
+
 async def test_a_word_in_the_title_weighs_more(store):
     neighbour = Document(id="neighbour", title="Chile", text="It borders Peru and one more country.")
     await store.upsert("t", [encode(neighbour)])

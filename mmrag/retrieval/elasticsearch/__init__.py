@@ -14,7 +14,7 @@ from mmrag.retrieval.elasticsearch.branches import sendable
 from mmrag.retrieval.elasticsearch.connection import Connection
 from mmrag.retrieval.elasticsearch.loading import load, note
 from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, Record, dimensions_of, document_of, record_id
-from mmrag.retrieval.elasticsearch.scope import scope
+from mmrag.retrieval.elasticsearch.scope import field_key, scope
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.retrieval.elasticsearch.versions import Versions
 from mmrag.retrieval.elasticsearch.writing import Writer, heads, refuse
@@ -24,6 +24,9 @@ from mmrag.types import Document, EncodedDocument, IngestReport, Passage, Search
 log = logging.getLogger(__name__)
 
 MAX_RECORDS_AT_ONCE = 200
+MAX_SAMPLED = 100
+"""Documents that are looked at to tell which metadata fields there are."""
+
 WHOLE = ["tenant", "document", *HEAD_FIELDS, "stored"]
 """All of a record that is kept as it was given."""
 
@@ -176,6 +179,15 @@ class ElasticsearchStore:
 
     async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
         return await self.searcher.passages(requests, keys)
+
+    async def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:
+        heads = [{"exists": {"field": "metadata"}}, {"exists": {"field": "num_records"}}]
+        sampled = await self._search(tenant, heads, ["stored.document.metadata"], MAX_SAMPLED)
+        fields = {name for source in sampled for name in source["stored"]["document"]["metadata"]}
+        for name in set(wanted) - fields:
+            if await self._search(tenant, [{"exists": {"field": f"metadata.{field_key(name)}"}}], ["document"]):
+                fields.add(name)
+        return sorted(fields)
 
     @asynccontextmanager
     async def loading(self) -> AsyncIterator[None]:

@@ -7,6 +7,7 @@ keeps the embeddings as matrices and, before every search, brings in what others
 import json
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmrag.errors import ConfigurationError, NotFound
@@ -14,7 +15,7 @@ from mmrag.retrieval.sqlite import branches, writing
 from mmrag.retrieval.sqlite.database import Database
 from mmrag.retrieval.sqlite.evidence import read_passage
 from mmrag.retrieval.sqlite.matrices import Matrices
-from mmrag.retrieval.sqlite.scope import Scope, scope_of
+from mmrag.retrieval.sqlite.scope import Scope, metadata_fields, scope_of
 from mmrag.retrieval.store import Candidates, Key
 from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, StoredImage
 
@@ -119,6 +120,11 @@ class SqliteStore:
                 read = [read_passage(connection, tenant, request, key) for key in wanted] if tenant else []
                 found.append([passage for passage in read if passage is not None])
             return found
+
+    def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:
+        with self._database.read() as connection:
+            number = writing.tenant_number(connection, tenant)
+            return [] if number is None else sorted(metadata_fields(connection, number, wanted))
 
     def _neighbours(self, requests: list[SearchRequest], scopes: list[Scope | None], count: int) -> list[Candidates]:
         found = [Candidates() for _ in requests]

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,15 @@ from mmrag.types import Filters
 _ONE_FILTER = """
 SELECT document FROM metadata
 WHERE tenant = ? AND field = ? AND value IN (SELECT value FROM json_each(?))"""
+
+
+# Each field is found by a step in the index, however many documents have it.
+_NEXT_FIELD = "SELECT MIN(field) FROM metadata WHERE tenant = ?1 AND field > "
+_FIELDS = f"""
+WITH RECURSIVE found(field) AS (
+    {_NEXT_FIELD} '' UNION ALL SELECT ({_NEXT_FIELD} found.field) FROM found WHERE found.field IS NOT NULL)
+SELECT field FROM found WHERE field IS NOT NULL LIMIT ?2"""
+MAX_FIELDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +55,12 @@ def scope_of(connection: sqlite3.Connection, tenant: int, filters: Filters) -> S
     )
     documents = np.array([number for (number,) in connection.execute(sql, parameters)], dtype=np.int64)
     return Scope(tenant, sql, parameters, documents)
+
+
+def metadata_fields(connection: sqlite3.Connection, tenant: int, wanted: Iterable[str]) -> set[str]:
+    """The first `MAX_FIELDS` fields of the tenant's documents by name, and those of `wanted` that one of them has."""
+    fields = {field for (field,) in connection.execute(_FIELDS, (tenant, MAX_FIELDS))}
+    names = json.dumps(sorted(set(wanted) - fields))
+    exists = "EXISTS (SELECT 1 FROM metadata WHERE tenant = ? AND field = name.value)"
+    asked = connection.execute(f"SELECT value FROM json_each(?) AS name WHERE {exists}", (names, tenant))
+    return fields | {field for (field,) in asked}
