@@ -1,20 +1,24 @@
 """Runs haproxy with a configuration made safer; see the file without `.py` beside this one. Imports nothing heavy."""
 
 import ctypes
+import json
 import os
 import re
 import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-ERROR = (
-    b'{"error":{"type":"unavailable","message":"the service is starting or restarting; try again in a few seconds",'
-    b'"param":null}}'
-)
-ERROR_PAGE = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"retry-after: 5\r\ncache-control: no-store\r\n\r\n%b" % (len(ERROR), ERROR)
-)
+UNAVAILABLE = "the service is starting or restarting; try again in a few seconds"
+PAGES = {
+    400: ("400 Bad Request", "malformed_request", "the request is malformed, or did not arrive in time"),
+    408: ("408 Request Timeout", "request_timeout", "the request did not arrive in time"),
+    500: ("503 Service Unavailable", "unavailable", UNAVAILABLE),
+    502: ("503 Service Unavailable", "unavailable", UNAVAILABLE),
+    503: ("503 Service Unavailable", "unavailable", UNAVAILABLE),
+    504: ("503 Service Unavailable", "unavailable", UNAVAILABLE),
+}
+"""What haproxy says by itself: status and body in the place of each of its own. (Where it has not even the whole head
+of a request, it says 400 or 408 in HTML of its own, which cannot be changed.)"""
 
 
 def main() -> None:
@@ -27,17 +31,30 @@ def main() -> None:
 
 def make_safe(path: str) -> None:
     """Rewrite the configuration: statistics for this machine only, slow headers cut off, errors as JSON."""
-    page = os.path.join(os.path.dirname(path), "503.http")
-    with open(page, "wb") as file:
-        file.write(ERROR_PAGE)
     with open(path) as file:
         text = file.read()
     for port in (os.environ["RAY_SERVE_HAPROXY_STATS_PORT"], os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]):
         text = re.sub(rf"^(\s*bind )\*?:{port}$", rf"\g<1>127.0.0.1:{port}", text, flags=re.MULTILINE)
-    text = re.sub(r"^(\s*errorfile 50[234]) .*$", rf"\1 {page}", text, flags=re.MULTILINE)
-    text = text.replace("defaults\n", "defaults\n    timeout http-request 30s\n", 1)
+    text = re.sub(r"^\s*errorfile \d+ .*\n", "", text, flags=re.MULTILINE)
+    # Where no application is known yet, Ray would say 404, in words.
+    text = re.sub(r"http-request return status 404 .*", "http-request return status 503 default-errorfiles", text)
+    pages = "".join(f"    errorfile {status} {page}\n" for status, page in write_pages(os.path.dirname(path)).items())
+    text = text.replace("defaults\n", f"defaults\n    timeout http-request 30s\n{pages}", 1)
     with open(path, "w") as file:
         file.write(text)
+
+
+def write_pages(directory: str) -> dict[int, str]:
+    """A file for each error, as haproxy sends it: head and body."""
+    written = {}
+    for status, (line, kind, message) in PAGES.items():
+        body = json.dumps({"error": {"type": kind, "message": message, "param": None}})
+        headers = ["content-type: application/json", f"content-length: {len(body)}", "cache-control: no-store"]
+        headers += ["retry-after: 5"] if kind == "unavailable" else ["connection: close"]
+        written[status] = os.path.join(directory, f"{status}.json.http")
+        with open(written[status], "w", newline="") as file:
+            file.write("\r\n".join([f"HTTP/1.1 {line}", *headers, "", body]))
+    return written
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """The guard in front of haproxy: where it listens, what it says, and that it ends with its parent."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx
@@ -15,15 +18,21 @@ from deployments.fast_path import free_port, haproxy_binary
 CONFIG = """defaults
     mode http
     timeout connect 1s
-    timeout client 5s
-    timeout server 5s
+    timeout client 2s
+    timeout server 9s
     errorfile 502 /nowhere/500.http
     errorfile 503 /nowhere/500.http
 frontend prometheus
     bind :{metrics}
 frontend http_frontend
     bind {host}:{port}
+    use_backend reader if {{ path /reads }}
+    use_backend default_backend if {{ path /unknown }}
     default_backend nobody
+backend default_backend
+    http-request return status 404 content-type text/plain lf-string "Path not found."
+backend reader
+    server one 127.0.0.1:{reader}
 backend nobody
     server gone 127.0.0.1:{nobody}
 listen stats
@@ -38,8 +47,9 @@ pytestmark = pytest.mark.skipif(haproxy_binary() is None, reason="needs haproxy"
 def guard(tmp_path):
     """Starts the guard from a parent of its own; returns (parent, port, path of the configuration)."""
     ports = {name: free_port() for name in ("metrics", "port", "nobody", "stats")}
+    reader = socket.create_server(("127.0.0.1", 0))  # takes what it is sent, and says nothing
     path = tmp_path / "haproxy.cfg"
-    path.write_text(CONFIG.format(host="127.0.0.1", **ports))
+    path.write_text(CONFIG.format(host="127.0.0.1", reader=reader.getsockname()[1], **ports))
     environment = os.environ | {
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports["metrics"]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports["stats"]),
@@ -54,6 +64,7 @@ def guard(tmp_path):
     yield parent, ports["port"], path
     parent.kill()
     parent.wait()
+    reader.close()
 
 
 def until(condition):
@@ -79,6 +90,27 @@ def test_without_a_replica_it_says_so_in_our_json(guard):
     assert response.headers["retry-after"] == "5"
 
 
+def test_before_any_application_is_known_it_says_that_it_starts(guard):
+    _, port, _ = guard
+    until(lambda: answer(port) is not None)
+    response = httpx.get(f"http://127.0.0.1:{port}/unknown")
+    assert response.status_code == 503
+    assert response.json()["error"]["type"] == "unavailable"
+
+
+def test_a_body_that_stops_is_refused_in_our_json(guard):
+    _, port, _ = guard
+    until(lambda: answer(port) is not None)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(b"POST /reads HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf")
+        response = HTTPResponse(connection)
+        response.begin()
+        error = json.loads(response.read())["error"]
+    assert response.status == 400
+    assert response.headers["content-type"] == "application/json"
+    assert error["type"] == "malformed_request" and "did not arrive" in error["message"] and error["param"] is None
+
+
 def test_statistics_are_for_this_machine_only(guard):
     _, port, path = guard
     until(lambda: answer(port) is not None)
@@ -100,7 +132,7 @@ def test_the_address_that_was_configured_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", "9101")
     monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "8404")
     path = tmp_path / "haproxy.cfg"
-    path.write_text(CONFIG.format(host="*", metrics=9101, port=8000, nobody=1, stats=8404))
+    path.write_text(CONFIG.format(host="*", metrics=9101, port=8000, nobody=1, reader=2, stats=8404))
     make_safe(str(path))
     make_safe(str(path))  # Ray writes the file anew for each reload; twice must do no harm
     text = path.read_text()
