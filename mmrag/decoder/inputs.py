@@ -28,8 +28,6 @@ NUM_KINDS = 5
 MARKERS = ("<answer>", "<caption>", "<classify>", "<title>", "<text>")
 MAX_CHUNK_TOKENS = 8_192
 MAX_WASTED_TOKENS = 256
-LENGTH_STEP = 8
-"""Sequences are padded to a multiple of this; those of the same padded length can be encoded together, exactly."""
 
 
 @dataclass(slots=True)
@@ -109,7 +107,7 @@ class InputBuilder:
         self.has_markers = None not in self.markers.values()
 
     def build_alone(self, request: DecodeRequest) -> Batch:
-        """A batch of one, which is the same in any company: each chunk holds sequences of one padded length."""
+        """A batch of one, which is the same in any company: each chunk holds sequences of one length."""
         prompts, features = [self.prompts(request)], [passage_features(request)]
         embeddings = self.embeddings([request], features)
         return Batch(**self.sources([request], prompts, features, same_lengths), **embeddings, prompts=prompts)
@@ -173,7 +171,7 @@ class InputBuilder:
 
     def chunk(self, requests: list[DecodeRequest], group: list, prompts: list, features: list[np.ndarray]) -> Chunk:
         chosen = [prompts[b][i] for b, i in group]
-        ids = np.full((len(group), padded_length(max(len(prompt.ids) for prompt in chosen))), self.config.pad_id)
+        ids = np.full((len(group), max(len(prompt.ids) for prompt in chosen)), self.config.pad_id)
         in_query = np.zeros(ids.shape, np.float32)
         query = np.zeros((len(group), self.config.text_dimension), np.float32)
         for row, ((b, _), prompt) in enumerate(zip(group, chosen, strict=True)):
@@ -226,14 +224,11 @@ class InputBuilder:
         }
 
 
-def padded_length(length: int) -> int:
-    return -(-length // LENGTH_STEP) * LENGTH_STEP
-
-
 def same_lengths(owners: list, prompts: list[list[Prompt]]) -> list[list]:
-    """Cut sequences sorted by length into groups of the same padded length."""
+    """Cut sequences sorted by length into groups of the same length."""
+
     def length(owner: tuple[int, int]) -> int:
-        return padded_length(len(prompts[owner[0]][owner[1]].ids))
+        return len(prompts[owner[0]][owner[1]].ids)
 
     return [list(group) for _, group in groupby(owners, length)]
 

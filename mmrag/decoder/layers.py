@@ -60,6 +60,38 @@ class CrossMemory:
         return tuple(x[0].unflatten(1, (num, length)).transpose(0, 1) for x in (mixed, attention))
 
 
+@dataclass(slots=True)
+class Run:
+    """`num` sequences of `length` tokens, one after the other; `bias` [1 or num, H or 1, L or 1, L].
+
+    `is_backwards`: the bias has its queries in reverse order; see `RelativePositionBias.backwards`.
+    """
+
+    num: int
+    length: int
+    bias: Tensor
+    is_backwards: bool = False
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        """Mixed values [num, H, L, D] of sequences that attend to themselves."""
+        if torch.is_grad_enabled():
+            return attend(queries, keys, values, self.bias, None, scale)[0]
+        queries = queries.flip(2) if self.is_backwards else queries
+        mixed = F.scaled_dot_product_attention(queries, keys, values, self.bias.to(keys.dtype), scale=scale)
+        return mixed.flip(2) if self.is_backwards else mixed
+
+
+@dataclass(slots=True)
+class Sequences:
+    """How states [T, d] are made up of sequences: in `runs`, each token having its `positions` [T] in its own.
+
+    What is after the last run belongs to none.
+    """
+
+    runs: list[Run]
+    positions: Tensor
+
+
 class RMSNorm(nn.Module):
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
@@ -83,11 +115,16 @@ class RelativePositionBias(nn.Module):
 
     def forward(self, num_queries: int, num_keys: int, start: int = 0) -> Tensor:
         """Bias [1, H, num_queries, num_keys]; `start` is the position of the first query."""
-        # Only the distance counts: every row of the square is a stretch of one line of distances.
+        return self.backwards(num_queries, num_keys, start).flip(2).contiguous()
+
+    def backwards(self, num_queries: int, num_keys: int, start: int = 0) -> Tensor:
+        """The same with the last query first: a view of one line of numbers, which stays in the fastest cache.
+
+        Only the distance counts, so each row of the square is the one above it, moved on by one.
+        """
         first = -(start + num_queries - 1)
         distances = torch.arange(first, first + num_queries + num_keys - 1, device=self.table.weight.device)
-        line = self.table(self.buckets(distances)).T
-        return line.unfold(1, num_keys, 1).flip(1)[None]
+        return self.table(self.buckets(distances)).T.contiguous().unfold(1, num_keys, 1)[None]
 
     def buckets(self, distance: Tensor) -> Tensor:
         num_buckets, offset = self.table.num_embeddings, torch.zeros_like(distance)
@@ -116,6 +153,15 @@ class CausalConvolution(nn.Module):
         padded = (cache or LayerCache()).preceded(self.norm(x), len(self.taps) - 1)
         return x + sum(padded[:, i : i + length] * tap for i, tap in enumerate(self.taps))
 
+    def within(self, x: Tensor, positions: Tensor) -> Tensor:
+        """The same over states [T, d] of many sequences, each of which begins where its `positions` [T] are 0."""
+        normed = self.norm(x)
+        x = x + normed * self.taps[-1]
+        for distance in range(1, len(self.taps)):
+            before = F.pad(normed[:-distance], (0, 0, distance, 0)) * (positions >= distance)[:, None]
+            x = x + before * self.taps[-1 - distance]
+        return x
+
 
 class Attention(nn.Module):
     def __init__(self, config: DecoderModelConfig):
@@ -140,14 +186,15 @@ class Attention(nn.Module):
         mixed, attention = memory.attend(self.split(self.q(x)), self.scale)
         return self.o(mixed.transpose(1, 2).flatten(2)), attention
 
-    def among(self, x: Tensor, bias: Tensor) -> Tensor:
-        """States [B, T, d] attending to each other."""
-        queries, (keys, values) = self.split(self.q(x)), self.project(x)
-        if torch.is_grad_enabled():
-            mixed, _ = attend(queries, keys, values, bias, None, self.scale)
-        else:
-            mixed = F.scaled_dot_product_attention(queries, keys, values, bias.to(x.dtype), scale=self.scale)
-        return self.o(mixed.transpose(1, 2).flatten(2))
+    def among(self, x: Tensor, runs: list[Run]) -> Tensor:
+        """States [T, d], each attending to those of its own sequence."""
+        sizes = [run.num * run.length for run in runs]
+        projected = [y[: sum(sizes)].split(sizes) for y in (self.q(x), self.k(x), self.v(x))]
+        mixed = []
+        for run, *parts in zip(runs, *projected, strict=True):
+            queries, keys, values = (self.split(part.unflatten(0, (run.num, run.length))) for part in parts)
+            mixed.append(run.attend(queries, keys, values, self.scale).transpose(1, 2).flatten(2).flatten(0, 1))
+        return self.o(F.pad(torch.cat(mixed), (0, 0, 0, len(x) - sum(sizes))))
 
 
 def attend(
@@ -186,15 +233,16 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
-        self.convolution = CausalConvolution(config) if config.convolution_width else nn.Identity()
+        self.convolution = CausalConvolution(config) if config.convolution_width else None
         self.norm = RMSNorm(config)
         self.attention = Attention(config)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        x = self.convolution(x)
-        normed = self.norm(x)
-        return self.feed_forward(x + self.attention.among(normed, bias))
+    def forward(self, x: Tensor, sequences: Sequences) -> Tensor:
+        """States [T, d] of sequences one after the other: all but attention is the same for every token."""
+        if self.convolution is not None:
+            x = self.convolution.within(x, sequences.positions)
+        return self.feed_forward(x + self.attention.among(self.norm(x), sequences.runs))
 
 
 class CrossAttention(nn.Module):

@@ -25,6 +25,8 @@ from mmrag.decoder.layers import (
     LayerCache,
     RelativePositionBias,
     RMSNorm,
+    Run,
+    Sequences,
 )
 from mmrag.decoder.settings import DecoderModelConfig
 
@@ -68,14 +70,21 @@ class Evidence(nn.Module):
         self.shared_word = nn.Parameter(torch.zeros(config.d_model))
         self.gate = nn.Parameter(torch.zeros(()))
 
-    def passage(self, chunk: Chunk) -> Tensor:
-        """What is added to the token states [n, L, d] of each passage."""
-        num = len(chunk.ids)
+    def passages(self, chunks: list[Chunk]) -> Tensor:
+        """What is added to the token states [T, d] of all passages."""
+        embedding, features, has_query = (
+            torch.cat([getattr(chunk, name) for chunk in chunks])
+            for name in ("query_embedding", "features", "has_query")
+        )
+        num = len(features)
         # A multiple of four rows: fewer take another way through a matrix product, and round differently.
-        embedding, features = (F.pad(x, (0, 0, 0, -num % 4)) for x in (chunk.query_embedding, chunk.features))
-        query = self.query(unit_variance(embedding))[:num] * chunk.has_query[:, None]
-        passage = self.features(features)[:num] + query
-        return self.gate * (passage[:, None] + chunk.in_query[..., None] * self.shared_word)
+        embedding, features = (F.pad(x, (0, 0, 0, -num % 4)) for x in (embedding, features))
+        query = self.query(unit_variance(embedding))[:num] * has_query[:, None]
+        of_passage = self.features(features)[:num] + query
+        lengths = [length for chunk in chunks for length in [chunk.ids.shape[1]] * len(chunk.ids)]
+        of_token = of_passage.repeat_interleave(torch.tensor(lengths, device=features.device), 0)
+        in_query = torch.cat([chunk.in_query.flatten() for chunk in chunks])
+        return self.gate * (of_token + in_query[:, None] * self.shared_word)
 
     def asked(self, batch: Batch) -> Tensor | float:
         """What is added to each input of the decoder [B, 1, d]."""
@@ -127,8 +136,9 @@ class FusionModel(nn.Module):
         return self.config.evidence and self.config.fusion == "dual_stream"
 
     def encode(self, batch: Batch) -> Memory:
-        """Encode every passage with its query; chunks hold passages of like length, so little is padding."""
-        return self.remember(torch.cat([self.encode_chunk(chunk).flatten(0, 1) for chunk in batch.chunks]), batch)
+        """Encode every passage with its query."""
+        *_, states = self.encode_by_layers(batch.chunks)
+        return self.remember(states, batch)
 
     def remember(self, encoded: Tensor, batch: Batch) -> Memory:
         """The memory of each request, from the encoded tokens [n, d] of all chunks."""
@@ -138,28 +148,33 @@ class FusionModel(nn.Module):
         memory = Memory(text, batch.source_mask, *self.evidence.memory(batch))
         return self.join(memory) if self.config.fusion == "cross_modal" else memory
 
-    def encode_chunk(self, chunk: Chunk) -> Tensor:
-        """States [n, L, d]."""
-        *_, states = self.encode_by_layers(chunk)
-        return states
-
-    def encode_by_layers(self, chunk: Chunk) -> Iterator[Tensor]:
-        """The states [n, L, d] after each layer, so that other work can be done in between; the last is the result."""
-        x = self.embedding(chunk.ids)
+    def encode_by_layers(self, chunks: list[Chunk]) -> Iterator[Tensor]:
+        """States [T or a few more, d] of the tokens of all chunks after each layer, so that other work can be done in
+        between; the last is the result."""
+        x = self.embedding(torch.cat([chunk.ids.flatten() for chunk in chunks]))
         if self.evidence is not None:
-            x = x + self.evidence.passage(chunk)
-        length = chunk.ids.shape[1]
-        bias = self.encoder_bias(length, length) + hidden_keys(chunk.mask)
+            x = x + self.evidence.passages(chunks)
+        places = [torch.arange(chunk.ids.shape[1], device=x.device).repeat(len(chunk.ids)) for chunk in chunks]
+        sequences = Sequences([self.run(chunk) for chunk in chunks], F.pad(torch.cat(places), (0, -len(x) % 4)))
+        x = F.pad(x, (0, 0, 0, -len(x) % 4))  # four rows at a time are the same in any company, fewer are not
         for layer in self.encoder[:-1]:
-            x = layer(x, bias)
+            x = layer(x, sequences)
             yield x
-        yield self.encoder_norm(self.encoder[-1](x, bias))
+        yield self.encoder_norm(self.encoder[-1](x, sequences))
+
+    def run(self, chunk: Chunk) -> Run:
+        num, length = chunk.ids.shape
+        if torch.is_grad_enabled() or chunk.ids.is_cuda or not chunk.mask.all():
+            return Run(num, length, self.encoder_bias(length, length) + hidden_keys(chunk.mask))
+        return Run(num, length, self.encoder_bias.backwards(length, length), is_backwards=True)
 
     def join(self, memory: Memory) -> Memory:
         """Joint self-attention of text and image memory, entering through a gate."""
         x = torch.cat([memory.text, memory.image], 1)
         mask = torch.cat([memory.text_mask, memory.image_mask], 1)
-        x = x + self.joint_gate * (self.joint(x, hidden_keys(mask)) - x)
+        sequences = Sequences([Run(*mask.shape, hidden_keys(mask))], torch.arange(0))
+        joined = self.joint(x.flatten(0, 1), sequences).view_as(x)
+        x = x + self.joint_gate * (joined - x)
         num_text = memory.text.shape[1]
         return Memory(x[:, :num_text], memory.text_mask, x[:, num_text:], memory.image_mask)
 

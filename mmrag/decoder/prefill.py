@@ -5,13 +5,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mmrag.decoder.inputs import MAX_CHUNK_TOKENS, Batch, Chunk
+from mmrag.decoder.inputs import Batch, Chunk
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.plan import Admission
 
+GROUP_TOKENS = 2_048
+"""Encoded at a time: enough for matrix products to be efficient, and few enough to stay in the processor's cache."""
+
 
 class Prefill:
-    """The reading of several sequences at a time; what is alike in length is encoded together, whoever it is for."""
+    """The reading of several sequences at a time; their sequences go through the layers as one."""
 
     def __init__(self, model: FusionModel, admissions: list[Admission], device: torch.device):
         self.admissions = admissions
@@ -33,36 +36,32 @@ class Prefill:
 
     def _read(self) -> Iterator[float]:
         for group in groups(self._batches):
-            chunk = merged([self._batches[b].chunks[i] for b, i in group])
-            num_tokens, states = chunk.ids.numel(), None
-            for states in self._model.encode_by_layers(chunk):  # noqa: B007
+            runs = [merged([self._batches[b].chunks[i] for b, i in alike]) for alike in group]
+            num_tokens, states = sum(run.ids.numel() for run in runs), None
+            for states in self._model.encode_by_layers(runs):  # noqa: B007
                 yield num_tokens / len(self._model.encoder)
-            parts = states.split([len(self._batches[b].chunks[i].ids) for b, i in group])
-            for (b, i), part in zip(group, parts, strict=True):
-                self._encoded[b][i] = part.flatten(0, 1)
+            owners = [owner for alike in group for owner in alike]
+            parts = states[:num_tokens].split([self._batches[b].chunks[i].ids.numel() for b, i in owners])
+            for (b, i), part in zip(owners, parts, strict=True):
+                self._encoded[b][i] = part
         for batch, encoded in zip(self._batches, self._encoded, strict=True):
             memory = self._model.remember(torch.cat([encoded[i] for i in range(len(batch.chunks))]), batch)
             self.states.append(self._model.begin(memory, batch))
             yield batch.source_ids.numel() / 4
 
 
-def groups(batches: list[Batch]) -> Iterator[list[tuple[int, int]]]:
-    """Which chunks (batch, index) to encode together: those of the same length, up to `MAX_CHUNK_TOKENS`."""
+def groups(batches: list[Batch]) -> Iterator[list[list[tuple[int, int]]]]:
+    """Which chunks (batch, index) to encode together: up to `GROUP_TOKENS`, those of the same length side by side."""
     by_length: dict[int, list[tuple[int, int]]] = {}
+    num_tokens = 0
     for b, batch in enumerate(batches):
         for i, chunk in enumerate(batch.chunks):
+            if num_tokens + chunk.ids.numel() > GROUP_TOKENS and num_tokens:
+                yield list(by_length.values())
+                by_length, num_tokens = {}, 0
             by_length.setdefault(chunk.ids.shape[1], []).append((b, i))
-    for alike in by_length.values():
-        group: list[tuple[int, int]] = []
-        num_tokens = 0
-        for b, i in alike:
-            size = batches[b].chunks[i].ids.numel()
-            if group and num_tokens + size > MAX_CHUNK_TOKENS:
-                yield group
-                group, num_tokens = [], 0
-            group.append((b, i))
-            num_tokens += size
-        yield group
+            num_tokens += chunk.ids.numel()
+    yield list(by_length.values())
 
 
 def merged(chunks: list[Chunk]) -> Chunk:
