@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from mmrag.config import ElasticsearchConfig
 from mmrag.retrieval.elasticsearch import mapping
+from mmrag.retrieval.elasticsearch.connection import as_json
 from mmrag.retrieval.elasticsearch.scope import scope
 from mmrag.retrieval.store import Scored
 from mmrag.retrieval.words import fold, label_candidates, normalise_label, search_terms
@@ -47,8 +49,9 @@ def branches_of(
         found.append(Branch("label", _labels(request, wanted, count)))
     for source, embedding in (("text", request.text_embedding), ("image", request.image_embedding)):
         if embedding is not None and has_vectors:
+            vector = as_json(np.ascontiguousarray(embedding, dtype=np.float32))
             for target in ("text", "image"):
-                nearest = _nearest(request, f"{target}_vector", embedding, config, count)
+                nearest = _nearest(request, f"{target}_vector", vector, config, count)
                 found.append(Branch(f"{source}_{target}", nearest))
     for branch in found:
         branch.body.update(
@@ -121,11 +124,11 @@ def _scored_labels(hits: list[dict], response: dict[str, Any], count: int) -> Sc
 
 
 def _nearest(
-    request: SearchRequest, field: str, embedding: np.ndarray, config: ElasticsearchConfig, count: int
+    request: SearchRequest, field: str, vector: orjson.Fragment, config: ElasticsearchConfig, count: int
 ) -> dict[str, Any]:
     knn: dict[str, Any] = {
         "field": field,
-        "query_vector": np.ascontiguousarray(embedding, dtype=np.float32),
+        "query_vector": vector,
         "k": count,
         "num_candidates": max(count, config.num_candidates),
         "filter": scope(request.tenant, request.filters),

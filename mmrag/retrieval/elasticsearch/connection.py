@@ -175,6 +175,11 @@ def pause_s(attempt: int) -> float:
     return pause * (0.5 + random.random() / 2)
 
 
+def as_json(value: Any) -> orjson.Fragment:
+    """Ready to be put into what is sent, more than once; numpy arrays become lists."""
+    return orjson.Fragment(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
 def as_lines(*parts: Any) -> bytes:
     """Each part as JSON on a line of its own; numpy arrays become lists."""
     return b"".join(orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE) for part in parts)

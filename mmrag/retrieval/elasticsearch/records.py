@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,13 @@ class Head:
 
 def record_id(tenant: str, document_id: str, number: int) -> str:
     """The `_id` of a record: the same for the same document, whoever writes it, and another for every tenant."""
+    return f"{_document_key(tenant, document_id)}.{number}"
+
+
+@lru_cache(maxsize=4_096)  # a search asks for the same ones several times
+def _document_key(tenant: str, document_id: str) -> str:
     digest = hashlib.sha256(f"{len(tenant)}:{tenant}{document_id}".encode("utf-8", "surrogatepass")).digest()
-    return f"{base64.urlsafe_b64encode(digest[:18]).decode()}.{number}"
+    return base64.urlsafe_b64encode(digest[:18]).decode()
 
 
 def records_of(tenant: str, encoded: EncodedDocument, copied_from: str | None = None) -> Iterator[Record]:

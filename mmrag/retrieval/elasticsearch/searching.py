@@ -21,8 +21,6 @@ from mmrag.types import Passage, SearchRequest
 
 log = logging.getLogger(__name__)
 
-PASSAGE_FIELDS = ["tenant", "stored"]
-
 
 class Searcher:
     """Reads for answers; see `mmrag.retrieval.store.Store`."""
@@ -59,23 +57,27 @@ class Searcher:
         # Record 0 is what the document is as a whole, and its first passage: often that is all there is to it.
         ids = {record_id(request.tenant, document, n or 0) for request, (document, n) in wanted}
         ids |= {record_id(request.tenant, document, 0) for request, (document, _) in wanted}
-        sources = await self.sources(sorted(ids), PASSAGE_FIELDS)
-        places = await asyncio.gather(*(self._place(request, key, sources) for request, key in wanted))
+        sources = await self.sources(sorted(ids))
+        places = await self._places(wanted, sources)
         placed = {
             record_id(request.tenant, document, place)
             for (request, (document, _)), place in zip(wanted, places, strict=True)
         }
-        sources |= await self.sources(sorted(placed - ids), PASSAGE_FIELDS)
+        sources |= await self.sources(sorted(placed - ids))
         found = iter(
             [_passage(request, key[0], place, sources) for (request, key), place in zip(wanted, places, strict=True)]
         )
         return [[passage for _ in of_request if (passage := next(found))] for of_request in keys]
 
-    async def sources(self, ids: list[str], fields: list[str]) -> dict[str, dict[str, Any]]:
-        """The `_source` of those of these records that exist, as last written, whether searchable yet or not."""
+    async def sources(self, ids: list[str], fields: list[str] | None = None) -> dict[str, dict[str, Any]]:
+        """The `_source` of those of these records that exist, as last written, whether searchable yet or not.
+
+        Args:
+            fields: only these of it; None: all, which costs Elasticsearch less, as it need not read them itself.
+        """
         if not ids:
             return {}
-        params = {"_source_includes": ",".join(fields), "filter_path": "docs._id,docs.found,docs._source,docs.error"}
+        params = {"_source_includes": ",".join(fields)} if fields else {}
         try:
             found = await self._connection.call("POST", f"/{self._versions.alias}/_mget", {"ids": ids}, params)
         except ApiError as error:
@@ -117,21 +119,36 @@ class Searcher:
             raise Unavailable("the knowledge base answered only in part")
         return responses
 
-    async def _place(self, request: SearchRequest, key: Key, sources: dict[str, dict[str, Any]]) -> int:
+    async def _places(self, wanted: list[tuple[SearchRequest, Key]], sources: dict[str, dict[str, Any]]) -> list[int]:
         # Where a document was found, not a place in it, the passage that fits best stands for it.
-        document, position = key
-        head = sources.get(record_id(request.tenant, document, 0))
-        wanted = request.text_embedding if request.text_embedding is not None else request.image_embedding
-        if position is not None or head is None or wanted is None or head["stored"]["document"]["num_passages"] < 2:
-            return position or 0
-        query = [*scope(request.tenant), {"term": {"document": document}}]
+        places = [position or 0 for _, (_, position) in wanted]
+        open_ones = [i for i, (request, key) in enumerate(wanted) if _is_open(request, key, sources)]
+        found = await asyncio.gather(*(self._best_place(*wanted[i]) for i in open_ones))
+        for i, place in zip(open_ones, found, strict=True):
+            places[i] = place
+        return places
+
+    async def _best_place(self, request: SearchRequest, key: Key) -> int:
+        query = [*scope(request.tenant), {"term": {"document": key[0]}}]
         found = await self._connection.call(
             "POST",
             f"/{self._versions.alias}/_search",
             {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": ["position", "stored.embedding"]},
             {"filter_path": "hits.hits._source"},
         )
-        return _best_position(wanted, [hit["_source"] for hit in found.get("hits", {}).get("hits", [])])
+        return _best_position(_embedding_of(request), [hit["_source"] for hit in found.get("hits", {}).get("hits", [])])
+
+
+def _embedding_of(request: SearchRequest) -> np.ndarray | None:
+    return request.text_embedding if request.text_embedding is not None else request.image_embedding
+
+
+def _is_open(request: SearchRequest, key: Key, sources: dict[str, dict[str, Any]]) -> bool:
+    document, position = key
+    head = sources.get(record_id(request.tenant, document, 0)) if position is None else None
+    if head is None or _embedding_of(request) is None:
+        return False
+    return head["stored"]["document"]["num_passages"] > 1
 
 
 def _check_dimensions(requests: list[SearchRequest], version: Version) -> None:

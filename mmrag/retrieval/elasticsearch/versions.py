@@ -88,7 +88,8 @@ class Versions:
             version = await self.create(dimension, is_used=True)
         elif version.dimension is None and dimension is not None:
             fields = {"properties": mapping.vector_fields(self._config, dimension)}
-            await self._connection.call("PUT", f"/{version.name}/_mapping", fields)
+            path = f"/{version.name}/_mapping"
+            await self._connection.call("PUT", path, fields, None, self._config.write_timeout_s)
             self.forget()
             version = await self.current()
             assert version is not None
@@ -122,13 +123,14 @@ class Versions:
             return current
         return next(version for version in await self.all() if version.name == name)
 
-    async def use(self, name: str) -> None:
-        """Point the aliases at this version: all at once, so that no reader finds none."""
+    async def use(self, name: str, *others: dict[str, Any]) -> None:
+        """Point the aliases at this version, and do `others`: all at once, so that no reader finds none."""
         aliases = {self.alias, self._config.index}
         everywhere = f"{self._config.index}-v*"
         remove = [{"remove": {"index": everywhere, "alias": alias, "must_exist": False}} for alias in aliases]
         add = [{"add": {"index": name, "alias": alias}} for alias in aliases]
-        await self._connection.call("POST", "/_aliases", {"actions": remove + add}, None, self._config.write_timeout_s)
+        actions = {"actions": [*remove, *add, *others]}
+        await self._connection.call("POST", "/_aliases", actions, None, self._config.write_timeout_s)
         self.forget()
 
     async def delete(self, name: str) -> None:
@@ -160,7 +162,8 @@ class Versions:
 def _version(name: str, state: dict[str, Any]) -> Version:
     mappings = state.get("mappings", {})
     dimension = mappings.get("properties", {}).get("text_vector", {}).get("dims")
-    return Version(name, frozenset(state.get("aliases", {})), mappings.get("_meta", {}), dimension)
+    aliases = frozenset(alias for alias in state.get("aliases", {}) if "-held-" not in alias)
+    return Version(name, aliases, mappings.get("_meta", {}), dimension)
 
 
 def _other_models(config: ElasticsearchConfig, name: str, stored: object, now: object) -> str:
