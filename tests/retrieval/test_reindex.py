@@ -5,12 +5,16 @@ import contextlib
 
 import numpy as np
 import pytest
+from elasticsearch import ApiError
 
 from mmrag.config import RetrieverConfig
-from mmrag.errors import ConfigurationError
+from mmrag.errors import ConfigurationError, Unavailable
 from mmrag.retrieval import Retriever
-from mmrag.retrieval.elasticsearch import ElasticsearchStore
+from mmrag.retrieval.elasticsearch import ElasticsearchStore, holding
+from mmrag.retrieval.elasticsearch.connection import Connection
+from mmrag.retrieval.elasticsearch.holding import Holds, taking
 from mmrag.retrieval.elasticsearch.reindex import Reindex
+from mmrag.retrieval.elasticsearch.versions import Versions
 from mmrag.types import Document, SearchRequest
 from tests.retrieval.knowledge import encode, random_document, unit
 
@@ -47,7 +51,7 @@ async def test_a_copy_finds_the_same(elasticsearch_config, elasticsearch):
         request = SearchRequest(text="figs", text_embedding=unit(random), image_embedding=unit(random), tenant="t")
         [before] = await retriever.search([request])
         documents = [await store.get("u", f"doc-{number}") for number in range(20)]
-        report = await Reindex(config.model_copy(update={"timeout_s": 0.2}), "model-a", _never).run()
+        report = await Reindex(config.model_copy(update={"timeout_s": 2.0}), "model-a", _never).run()
         assert (report.version, report.num_copied, report.num_deleted) == (f"{config.index}-v2", 40, 0)
         [after] = await retriever.search([request])
         assert [(p.id, p.branches, p.text, p.similarities) for p in after] == [
@@ -85,7 +89,7 @@ async def test_reads_never_fail_and_writes_are_not_lost_while_versions_are_swapp
 
         working = [asyncio.create_task(work()) for work in (read, read, write)]
         try:
-            await Reindex(config.model_copy(update={"timeout_s": 1.0}), "model-a", _never).run()
+            await Reindex(config.model_copy(update={"timeout_s": 2.0}), "model-a", _never).run()
         finally:
             done.set()
             num_reads, _, _ = await asyncio.gather(*working)
@@ -98,7 +102,7 @@ async def test_reads_never_fail_and_writes_are_not_lost_while_versions_are_swapp
 async def test_a_service_with_other_models_keeps_what_it_can_read(elasticsearch_config):
     random = np.random.default_rng(0)
     config = elasticsearch_config.model_copy(update={"write_timeout_s": 2.0})
-    quick = config.model_copy(update={"timeout_s": 1.0, "write_timeout_s": 30.0})
+    quick = config.model_copy(update={"timeout_s": 2.0, "write_timeout_s": 30.0})
     async with _opened(config, "model-a") as old:
         await old.upsert("t", [random_document(random, number) for number in range(10)])
         with pytest.raises(ConfigurationError, match="mmrag reindex"):
@@ -118,7 +122,7 @@ async def test_a_service_with_other_models_keeps_what_it_can_read(elasticsearch_
 async def test_a_reindex_that_was_killed_goes_on(elasticsearch_config):
     random = np.random.default_rng(0)
     config = elasticsearch_config
-    quick = config.model_copy(update={"timeout_s": 1.0})
+    quick = config.model_copy(update={"timeout_s": 2.0})
     batches: list[int] = []
 
     async def killed(tenant, documents):
@@ -137,6 +141,32 @@ async def test_a_reindex_that_was_killed_goes_on(elasticsearch_config):
         report = await Reindex(quick, "model-b", counted).run()
         assert report.version == f"{config.index}-v2"
         assert sum(batches[1:]) == 11
+
+
+async def test_writes_that_a_dead_reindex_held_back_pass_after_a_while(elasticsearch_config, monkeypatch):
+    random, config = np.random.default_rng(0), elasticsearch_config
+    connection = Connection(config)
+    holds, versions = Holds(connection, config), Versions(connection, config, "model-a")
+    async with _opened(config, "model-a") as store:
+        await store.upsert("t", [random_document(random, 1)])
+        old = await versions.current()
+        mark = await holds.hold(old.name)
+        with pytest.raises(Unavailable, match="another reindex"):
+            await holds.hold(old.name)
+        held_back = asyncio.create_task(store.upsert("t", [random_document(random, 2)]))
+        await asyncio.sleep(1.0)
+        assert not held_back.done()
+        monkeypatch.setattr(holding, "MAX_HOLD_S", 0.0)
+        await held_back
+        assert await store.count("t") == 2
+        new = await versions.create(16, is_used=False)
+        with pytest.raises(ApiError, match="alias"):  # it was not dead: too late, it has missed a write
+            await versions.use(new.name, taking(old.name, mark))
+        assert (await versions.current()).name == old.name
+        monkeypatch.undo()
+        report = await Reindex(config.model_copy(update={"timeout_s": 2.0}), "model-a", _never).run()
+        assert (report.num_copied, await store.count("t")) == (2, 2)
+    await connection.close()
 
 
 async def test_there_must_be_something_to_build_from(elasticsearch_config):

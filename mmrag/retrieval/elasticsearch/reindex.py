@@ -3,7 +3,7 @@
 Documents are copied until few are left that differ; then writing is held back for as long as it takes to copy those,
 and the aliases are swapped in one step. Writers that were held back try again, and write to the next version: no write
 is lost. Readers never wait: until the swap they read the one, then the other. Killed at any time, it goes on where it
-was; only if that happens while writing is held back, writing stays so until it is run again.
+was when it is run again; if that happens while writing is held back, writing goes on after a minute.
 """
 
 import asyncio
@@ -12,10 +12,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
+from elasticsearch import ApiError
+
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError, Unavailable
 from mmrag.retrieval.elasticsearch import ElasticsearchStore, mapping
 from mmrag.retrieval.elasticsearch.connection import Connection
+from mmrag.retrieval.elasticsearch.holding import MAX_HOLD_S, Holds, taking
 from mmrag.retrieval.elasticsearch.records import Head, dimensions_of, document_of, encoded_of
 from mmrag.retrieval.elasticsearch.versions import Version, Versions
 from mmrag.types import Document, EncodedDocument
@@ -56,6 +59,7 @@ class Reindex:
         self._config = config
         self._connection = Connection(config)
         self._versions = Versions(self._connection, config, fingerprint)
+        self._holds = Holds(self._connection, config)
         self._encode = encode
         self._on_progress = on_progress
 
@@ -99,17 +103,19 @@ class Reindex:
     async def _swap(
         self, source: ElasticsearchStore, target: ElasticsearchStore, old: Version, report: ReindexReport
     ) -> None:
-        has_swapped = False
-        # Answers when no write is under way any more.
-        await self._connection.call("PUT", f"/{old.name}/_block/write", None, None, self._config.write_timeout_s)
+        mark = await self._holds.hold(old.name)
         try:
-            await self._catch_up(source, target, old, report)
-            await self._versions.use(target.versions.alias)
-            has_swapped = True
+            async with asyncio.timeout(MAX_HOLD_S):
+                await self._catch_up(source, target, old, report)
+            await self._versions.use(target.versions.alias, taking(old.name, mark))
+        except TimeoutError:
+            raise Unavailable("too much is being written for a swap: run it again when there is less") from None
+        except ApiError as error:
+            if error.status_code != 404:
+                raise
+            raise Unavailable("writing was held back for too long, and goes on: run it again") from error
         finally:
-            if not has_swapped:
-                settings = {"index": {"blocks": {"write": False}}}
-                await self._connection.call("PUT", f"/{old.name}/_settings", settings)
+            await self._holds.release(old.name, mark)
 
     async def _delete_unused(self) -> None:
         # A version that services with other models read has an alias of theirs, and stays until they are gone, too.

@@ -10,6 +10,7 @@ from typing import Any
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import InvalidRequest, Unavailable
 from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
+from mmrag.retrieval.elasticsearch.holding import HELD_BACK, Holds
 from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, head_of, record_id, records_of
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.types import EncodedDocument
@@ -42,6 +43,7 @@ class Writer:
     def __init__(self, connection: Connection, config: ElasticsearchConfig):
         self._connection = connection
         self._config = config
+        self._holds = Holds(connection, config)
 
     async def put(
         self, index: str, tenant: str, documents: list[EncodedDocument], heads: dict[str, Head], is_visible: bool,
@@ -105,6 +107,8 @@ class Writer:
                 items = None
             if items is not None:
                 operations = _not_done(operations, items, refused)
+                if any(_is_held_back(result) for item in items for result in item.values()):
+                    await self._holds.release_overdue(index)
             if operations:
                 if time.monotonic() > give_up_at:
                     raise Unavailable("the knowledge base is too busy to take more; try again later")
@@ -186,9 +190,12 @@ def _not_done(operations: list[Operation], items: list[dict[str, Any]], refused:
 
 
 def _may_pass(result: dict[str, Any]) -> bool:
-    # 403: a reindex is about to swap versions, and holds writes back until then.
-    kind = result.get("error", {}).get("type") if isinstance(result.get("error"), dict) else None
-    return result["status"] in TRANSIENT or kind == "cluster_block_exception"
+    return result["status"] in TRANSIENT or _is_held_back(result)
+
+
+def _is_held_back(result: dict[str, Any]) -> bool:
+    error = result.get("error")
+    return isinstance(error, dict) and error.get("type") == HELD_BACK
 
 
 def _reason(error: Any) -> str:
