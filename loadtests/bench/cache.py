@@ -5,16 +5,14 @@ Ours goes the whole way: first level (empty), single flight, breaker, MGET, chec
 """
 
 import asyncio
-import contextlib
 import statistics
-import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 from redis.asyncio import Redis
 
+from loadtests.bench.redis_server import running_redis
 from loadtests.bench.rows import Row
 from mmrag.cache import EmbeddingCache, embedding_key
 from mmrag.cache.redis_level import KEY_PREFIX, RedisLevel
@@ -22,26 +20,14 @@ from mmrag.config import CacheConfig
 
 NUM_EMBEDDINGS, DIMENSION = 64, 384
 MAX_RATIO = 1.5
-START = Path(__file__).parents[2] / "cluster" / "start-redis"
 
 
 async def rows(num_rounds: int = 3_000) -> list[Row]:
     """The one row: median milliseconds of a call."""
-    with started_redis() as url:
-        ours_ms, theirs_ms = await measure(url, num_rounds)
+    with running_redis() as redis:
+        ours_ms, theirs_ms = await measure(redis.url, num_rounds)
     name = f"one MGET of {NUM_EMBEDDINGS} embeddings, {DIMENSION} x float16, through the cache"
     return [Row(name, ours_ms, theirs_ms, "ms", MAX_RATIO, is_at_most=True)]
-
-
-@contextlib.contextmanager
-def started_redis() -> Iterator[str]:
-    """The address of a Redis of our own."""
-    with subprocess.Popen([START], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
 
 
 async def measure(url: str, num_rounds: int) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Elasticsearch and Redis as we use them: recall, search, ingest and cache against plain clients; faults under load.
 
-make bench SUITE=retrieval            the whole, about half an hour
+make bench SUITE=retrieval            the whole, about 25 minutes
 make bench SUITE=retrieval SCALE=0.02 to try it out
 """
 
@@ -14,8 +14,16 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from loadtests.bench import cache, retrieval_faults, retrieval_ingest, retrieval_recall, retrieval_search
+from loadtests.bench import (
+    cache,
+    retrieval_faults,
+    retrieval_ingest,
+    retrieval_nodes,
+    retrieval_recall,
+    retrieval_search,
+)
 from loadtests.bench.elasticsearch_server import running
+from loadtests.bench.redis_server import running_redis
 from loadtests.bench.retrieval_data import Glosses
 from loadtests.bench.rows import Row, as_markdown
 from loadtests.machine import describe
@@ -56,11 +64,12 @@ def measure(options: argparse.Namespace) -> list[Row]:
             if "ingest" in options.parts:
                 found += asyncio.run(retrieval_ingest.rows(url, glosses))
     if "faults" in options.parts:
-        with running(*server, "--restart-after", "3") as servers:
-            found += asyncio.run(retrieval_faults.rows(servers, few, seconds))
+        with running(*server, "--restart-after", "3") as servers, running_redis() as redis:
+            found += asyncio.run(retrieval_faults.rows(servers, redis, few, 2 * seconds))
     if "nodes" in options.parts:
-        with running(*server[:2], "--heap", "512m", "--nodes", "3", "--restart-after", "5") as servers:
-            found += asyncio.run(retrieval_faults.node_rows(servers, few, seconds))
+        three = [*server[:2], "--heap", "512m", "--nodes", "3", "--restart-after", "5"]
+        with running(*three) as servers, running_redis() as redis:
+            found += asyncio.run(retrieval_nodes.rows(servers, redis, few, 2 * seconds))
     return found
 
 

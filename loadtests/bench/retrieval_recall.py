@@ -12,7 +12,7 @@ from mmrag.retrieval.elasticsearch import ElasticsearchStore
 from mmrag.retrieval.elasticsearch.connection import Connection
 from mmrag.types import SearchRequest
 
-MUST = {"int8_hnsw": 0.95, "bbq_hnsw": 0.90, "int4_hnsw": None, "hnsw": None}
+MUST = {"int8_hnsw": 0.95, "bbq_hnsw": 0.90, "int4_hnsw": None}
 K = 10
 
 
