@@ -1,6 +1,7 @@
 """Putting trials to the system over the whole atlas, as `mmrag ask --local` does, and scoring what comes back."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from mmrag.config_file import read_config
 from mmrag.evaluation import exact_match, recall_at_k
 from mmrag.local import Local
 from mmrag.pipeline import Pipeline
+from mmrag.retrieval.elasticsearch import ElasticsearchStore
 from mmrag.types import DEFAULT_TENANT, Answer
 
 MAX_CONCURRENT = 32
@@ -22,16 +24,32 @@ PATIENCE_S = 600.0
 
 
 @asynccontextmanager
-async def whole_atlas() -> AsyncIterator[tuple[Local, AppConfig]]:
-    """The system as configured, over a store of its own that holds the whole atlas."""
+async def whole_atlas(store: str = "sqlite") -> AsyncIterator[tuple[Local, AppConfig]]:
+    """The system as configured, over a store of its own, of the kind `store`, that holds the whole atlas."""
     config = read_config(ATLAS.parent / "serve_config.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        retriever = config.retriever.model_copy(update={"path": f"{folder}/atlas.sqlite"})
+        own = {"index": f"eval_{os.getpid()}", "images_path": folder, "num_replicas": 0, "timeout_s": PATIENCE_S}
+        changes = {
+            "kind": store,
+            "path": f"{folder}/atlas.sqlite",
+            "elasticsearch": config.retriever.elasticsearch.model_copy(update=own),
+        }
+        retriever = config.retriever.model_copy(update=changes)
         limits = config.limits.model_copy(update={"timeout_s": PATIENCE_S})
         config = config.model_copy(update={"retriever": retriever, "limits": limits})
         local = Local(config)
-        await local.ingest(ATLAS)
-        yield local, config
+        try:
+            await local.ingest(ATLAS)
+            yield local, config
+        finally:
+            if store == "elasticsearch":
+                await _delete_index(local.knowledge.store)
+
+
+async def _delete_index(store: ElasticsearchStore) -> None:
+    for version in await store.versions.all():
+        await store.versions.delete(version.name)
+    await store.close()
 
 
 @asynccontextmanager

@@ -32,13 +32,13 @@ NUM_INVENTED = 40
 PHOTOGRAPHED = "photographed pictures of the knowledge base"
 
 
-def evaluate(quick: bool = False) -> list[Row]:
-    """All rows of the table; `quick` takes every eighth question."""
-    return asyncio.run(_evaluate(8 if quick else 1))
+def evaluate(quick: bool = False, store: str = "sqlite") -> list[Row]:
+    """All rows of the table; `quick` takes every eighth question; `store`: the kind of store it is all kept in."""
+    return asyncio.run(_evaluate(8 if quick else 1, store))
 
 
-async def _evaluate(one_in: int) -> list[Row]:
-    async with whole_atlas() as (local, config):
+async def _evaluate(one_in: int, store: str) -> list[Row]:
+    async with whole_atlas(store) as (local, config):
         named, shown = (country_trials(form, one_in) for form in ("named", "shown"))
         rows = await _reading(local, named, shown)
         rows += await _naming(local, one_in)

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("eval", help="print the table of a folder such as atlas; 1 when a must is missed")
     evaluate.add_argument("folder", type=Path)
     evaluate.add_argument("--quick", action="store_true", help="a sample of the questions")
+    evaluate.add_argument("--store", choices=["sqlite", "elasticsearch"], help="where the knowledge is kept meanwhile")
     evaluate.add_argument("--variants", type=Path, metavar="DIR", help="compare the decoders trained there instead")
     evaluate.set_defaults(command=_eval)
 
@@ -135,7 +136,8 @@ def _eval(options: argparse.Namespace) -> int:
     if options.variants:
         print(as_columns(_of_folder(options.folder, "evaluate_variants")(options.variants, quick=options.quick)))
         return 0
-    rows = _of_folder(options.folder, "evaluate")(quick=options.quick)
+    chosen = {"store": options.store} if options.store else {}
+    rows = _of_folder(options.folder, "evaluate")(quick=options.quick, **chosen)
     print(as_markdown(rows))
     missed = [row.name for row in rows if not row.is_met]
     if missed:
