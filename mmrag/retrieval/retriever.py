@@ -66,7 +66,7 @@ class Retriever:
     def _fuse(self, branches: dict[str, Scored]) -> list[Fused[Key]]:
         rankings = {name: ranks(scored) for name, scored in branches.items()}
         best_passage: dict[str, Key] = {}
-        for item in fuse(_only_passages(rankings), self._weights, self._rank_constant):
+        for item in fuse(_rivals(rankings), self._weights, self._rank_constant):
             best_passage.setdefault(item.key[0], item.key)
         credited = {
             name: {best_passage.get(key[0], key) if key[1] is None else key: rank for key, rank in ranking.items()}
@@ -75,9 +75,13 @@ class Retriever:
         return fuse(credited, self._weights, self._rank_constant)
 
 
-def _only_passages(rankings: dict[str, dict[Key, int]]) -> dict[str, dict[Key, int]]:
+def _rivals(rankings: dict[str, dict[Key, int]]) -> dict[str, dict[Key, int]]:
+    """The passages of those documents that some branch found as a whole."""
+    whole = {document for ranking in rankings.values() for document, position in ranking if position is None}
     return {
-        name: {key: rank for key, rank in ranking.items() if key[1] is not None} for name, ranking in rankings.items()
+        name: {key: rank for key, rank in ranking.items() if key[1] is not None and key[0] in whole}
+        for name, ranking in rankings.items()
+        if whole
     }
 
 
