@@ -16,6 +16,7 @@ from pathlib import Path
 
 from deployments import processes
 from deployments.fast_path import environment
+from deployments.ports import port_problem
 
 RUN_ROOT = "/tmp"  # not $TMPDIR: sockets lie in it, and their paths must be short
 RUN_PREFIX = "mmrag-"
@@ -100,19 +101,6 @@ class Launcher:
             say(f"could not end: {', '.join(map(str, left))}")
         elif self._stop_signal is not None:
             say("stopped: no process and no port is left behind")
-
-
-def port_problem(host: str, port: int) -> str | None:
-    """What keeps a server from listening at `host`:`port`, in words; None where nothing does."""
-    advice = f"choose another port: mmrag serve --port {port + 1} (make serve PORT={port + 1})"
-    try:
-        if processes.is_port_free(host, port):
-            return None
-    except (OSError, OverflowError) as error:
-        return f"cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}; {advice}"
-    holder = processes.holder_of(port)
-    who = f"process {holder.pid} ({holder.command})" if holder else "a process of another user"
-    return f"port {port} is in use by {who}. End it, or {advice}"
 
 
 def clean_up_after_killed_runs() -> None:

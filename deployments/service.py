@@ -12,9 +12,11 @@ from typing import Any
 
 from deployments.launch import say
 from deployments.local_ray import start_ray
+from deployments.ports import address_of
 from deployments.preload import is_loaded, load
 from mmrag.config import AppConfig, RetrieverConfig
 from mmrag.config_file import Options, read_config, read_options
+from mmrag.model_files import check_models
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ def main() -> int:
     os.chdir(Path(config_path).parent)
     try:
         config, options = read_config(Path(config_path)), read_options(Path(config_path))
+        check_models(config)
         preload(Path(config_path), config.retriever)
         start(run_directory, host, int(port), config, options)
         Path(run_directory, "ready").touch()
@@ -108,7 +111,7 @@ def wait_until_ready(host: str, port: int) -> None:
 def answers(host: str, port: int) -> bool:
     """Whether /readyz says yes."""
     try:
-        with urllib.request.urlopen(f"{_address(host, port)}/readyz", timeout=5) as response:
+        with urllib.request.urlopen(f"{address_of(host, port)}/readyz", timeout=5) as response:
             return response.status == 200
     except (urllib.error.URLError, OSError):
         return False
@@ -130,11 +133,6 @@ def stop() -> None:
         ray.shutdown()
 
 
-def _address(host: str, port: int) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{reachable}:{port}"
-
-
 def _reason(application: Any) -> str:
     messages = [state.message for state in application.deployments.values() if state.message]
     return "\n".join([application.message, *messages])
@@ -148,7 +146,7 @@ def _essence(text: str) -> str:
 
 
 def _say_ready(host: str, port: int) -> None:
-    address = _address(host, port)
+    address = address_of(host, port)
     say(f"ready at {address} (a page to ask in; API at {address}/docs); Ctrl-C stops")
     print(
         f"\n  curl -s {address}/v1/answer -H 'content-type: application/json' \\\n"
