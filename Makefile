@@ -36,9 +36,10 @@ loadtest:  ## drive a service and report: SCENARIO=mix (see loadtests/scenarios.
 		$(if $(SHAPE),--shape $(SHAPE)) $(if $(LOOP),--loop $(LOOP)) $(if $(PEAK),--peak $(PEAK)) \
 		$(if $(DURATION),--duration-s $(DURATION)) $(if $(DASHBOARD),--dashboard $(DASHBOARD))
 
-bench:  ## both sides in one run, with a table of musts: SUITE=retrieval SCALE=0.02 (to try it) PARTS="recall search"
+bench:  ## both sides in one run, with musts: SUITE=retrieval, engine or compare; SCALE=0.02 to try it; PARTS=… ROWS=… PEERS=…
 	@cluster/install --tests
-	@exec .venv/bin/python -m loadtests.bench.$(SUITE) $(if $(SCALE),--scale $(SCALE)) $(if $(PARTS),--parts $(PARTS))
+	@exec .venv/bin/python -m loadtests.bench.$(SUITE) $(if $(SCALE),--scale $(SCALE)) $(if $(PARTS),--parts $(PARTS)) \
+		$(if $(ROWS),--rows $(ROWS)) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 install:  ## install only
 	@cluster/install

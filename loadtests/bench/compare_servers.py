@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 300
+START_TIMEOUT_S = 600
 STOP_TIMEOUT_S = 40
+FREEZE_TIMEOUT_S = 5.0
 SETTLE_S = 1.0
 """What was frozen catches up with its timers."""
 
@@ -62,7 +63,11 @@ class Server:
         return sum(_spent_s(process) for process in self.processes() if _is_replica(process, replica))
 
     def freeze(self) -> None:
+        """Returns when all of it has stopped, or could by then."""
         self._signal(signal.SIGSTOP)
+        until_s = time.monotonic() + FREEZE_TIMEOUT_S
+        while not all(map(_is_stopped, self.processes())) and time.monotonic() < until_s:
+            time.sleep(0.01)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -84,6 +89,7 @@ class Server:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self._process.wait()
+        psutil.wait_procs(left, STOP_TIMEOUT_S)
 
     def _signal(self, number: int) -> None:
         for process in self.processes():
@@ -120,6 +126,13 @@ def _spent_s(process: psutil.Process) -> float:
         return times.user + times.system
     except psutil.Error:
         return 0.0
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
 
 
 def _is_replica(process: psutil.Process, name: str) -> bool:
