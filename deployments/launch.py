@@ -14,12 +14,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from deployments import processes
-from deployments.fast_path import environment
+from deployments import processes, run_logs
+from deployments.fast_path import environment, free_port
 from deployments.ports import port_problem
+from deployments.vital import VitalProcesses
 
 RUN_ROOT = "/tmp"  # not $TMPDIR: sockets lie in it, and their paths must be short
 RUN_PREFIX = "mmrag-"
+LOGS = Path(".mmrag/logs")
+"""Relative to the configuration, as the knowledge base is."""
+
+METRICS_PORT = 8080
+"""As on every node of a cluster: see cluster/prometheus.yml."""
+
+WATCH_PERIOD_S = 1.0
 GRACE_S = 8.0
 """How long requests in flight and Ray itself may take to finish, once asked to stop."""
 
@@ -43,26 +51,51 @@ class Launcher:
         self._stop_signal: int | None = None
         self._directory = tempfile.mkdtemp(prefix=RUN_PREFIX, dir=RUN_ROOT)
         (Path(self._directory) / "launcher").write_text(str(os.getpid()))
+        self._vital = VitalProcesses(os.getpid())
 
     def run(self) -> int:
         processes.adopt_orphans()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
+            self._announce_logs()
             child = self._start()
-            while child.poll() is None and self._stop_signal is None:
-                time.sleep(0.1)
-                self._watch_make()
+            lost = self._watch(child)
             if self._stop_signal is not None:
                 self._stop(child)
                 return 0
-            return child.returncode or 1
+            if lost:
+                print(_why_it_ended(lost), file=sys.stderr, flush=True)
+            return 1
         finally:
             self._sweep()
 
+    def _announce_logs(self) -> None:
+        home = self._options.config.resolve().parent / LOGS
+        try:
+            say(f"logs in {run_logs.announce(Path(self._directory), home)}")
+        except OSError as error:
+            say(f"logs in {self._directory}/session_latest/logs, deleted at the stop: {home}: {error.strerror}")
+
+    def _watch(self, child: subprocess.Popen) -> str | None:
+        """Returns when the service is to stop or has stopped; the process whose loss was the reason, if that it was."""
+        watched_s, has_ray = 0.0, Path(self._directory, "ray-started")
+        while self._stop_signal is None:
+            time.sleep(0.1)
+            self._watch_make()
+            if child.poll() is not None:
+                return self._vital.lost() or _killed(child)
+            if has_ray.exists() and time.monotonic() - watched_s > WATCH_PERIOD_S:
+                watched_s = time.monotonic()
+                if lost := self._vital.lost():
+                    return lost
+        return None
+
     def _start(self) -> subprocess.Popen:
+        options = self._options
         command = [sys.executable, "-m", "deployments.service", self._directory]
-        command += [self._options.host, str(self._options.port), str(self._options.config.resolve())]
+        command += [options.host, str(options.port), str(metrics_port(options.metrics_port))]
+        command += [str(options.config.resolve())]
         root = str(Path(__file__).resolve().parent.parent)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         settings = {"MMRAG_RUN": self._directory, "PYTHONPATH": os.pathsep.join(paths)}
@@ -96,11 +129,20 @@ class Launcher:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         processes.end_descendants()
-        remove(self._directory)
+        remove_run(self._directory)
         if left := processes.descendants_of(os.getpid()):
             say(f"could not end: {', '.join(map(str, left))}")
         elif self._stop_signal is not None:
             say("stopped: no process and no port is left behind")
+
+
+def metrics_port(wanted: int) -> int:
+    """The port for Prometheus: `wanted`, or any where another service has that."""
+    if processes.is_port_free("127.0.0.1", wanted):
+        return wanted
+    port, holder = free_port(), processes.holder_of(wanted)
+    say(f"port {wanted} is in use{f' by process {holder.pid}' if holder else ''}: metrics at port {port} instead")
+    return port
 
 
 def clean_up_after_killed_runs() -> None:
@@ -112,11 +154,15 @@ def clean_up_after_killed_runs() -> None:
         for pid in left:
             say(f"ending process {pid}, left over from an earlier run: {processes.command_of(pid)}")
         processes.end(left)
-        remove(str(directory))
+        remove_run(str(directory))
 
 
-def remove(directory: str) -> None:
-    """Delete a run's directory; what appears in it meanwhile is deleted too."""
+def remove_run(directory: str) -> None:
+    """Delete a run's directory, but for its logs; what appears in it meanwhile is deleted too."""
+    try:
+        run_logs.keep(Path(directory))
+    except OSError as error:
+        say(f"the logs of this run are lost: {error}")
     for _ in range(5):
         shutil.rmtree(directory, ignore_errors=True)
         if not os.path.exists(directory):
@@ -128,6 +174,20 @@ def say(text: str) -> None:
     """One line about what is happening, with the seconds since the start."""
     elapsed_s = time.time() - float(os.environ["MMRAG_STARTED_S"])
     print(f"{elapsed_s:6.1f} s  {text}", flush=True)
+
+
+def _killed(child: subprocess.Popen) -> str | None:
+    if child.returncode >= 0:
+        return None  # it has said why itself
+    return f"the service's own process ({child.pid}, ended by {signal.Signals(-child.returncode).name})"
+
+
+def _why_it_ended(lost: str) -> str:
+    return (
+        f"the service has ended: it lost {lost}, without which nothing works. Where memory is short, the kernel ends "
+        "the largest process (free -m; dmesg | grep -i 'killed process'); else its last words are in the logs. "
+        "Start it again with the same command."
+    )
 
 
 def _say_when_started() -> None:
@@ -146,6 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mmrag serve", description="Serve over HTTP on this machine; Ctrl-C stops.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="for Prometheus")
     parser.add_argument("--config", type=Path, default=Path("serve_config.yaml"))
     return parser
 

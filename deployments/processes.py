@@ -119,6 +119,13 @@ def blocks_signal(pid: int, signal_number: int) -> bool:
     return bool(int(_status(pid).get("SigBlk", "0"), 16) >> (signal_number - 1) & 1)
 
 
+def machine_load() -> str:
+    """How busy this machine is, in words."""
+    load, num_cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    described = f"{load:.1f} processes share {num_cores} cores"
+    return f"this machine is overloaded ({described})" if load > 1.5 * num_cores else described
+
+
 def command_of(pid: int, max_chars: int = 100) -> str:
     """The command line, shortened for people to read."""
     words = _read(f"/proc/{pid}/cmdline").decode(errors="replace").replace("\0", " ").split()

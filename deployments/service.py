@@ -10,10 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from deployments import processes
 from deployments.launch import say
 from deployments.local_ray import start_ray
 from deployments.ports import address_of
-from deployments.preload import is_loaded, load
+from deployments.preload import ingest, is_loaded, load
 from mmrag.config import AppConfig, RetrieverConfig
 from mmrag.config_file import Options, read_config, read_options
 from mmrag.model_files import check_models
@@ -21,18 +22,22 @@ from mmrag.model_files import check_models
 log = logging.getLogger(__name__)
 
 READY_POLL_S = 0.1
+STILL_WAITING_PERIOD_S = 20.0
+"""When somebody who waits wants to know what for."""
+
 APPLICATION = "mmrag"
 
 
 def main() -> int:
     """Serve until stdin ends."""
-    run_directory, host, port, config_path = sys.argv[1:]
+    run_directory, host, port, metrics_port, config_path = sys.argv[1:]
     os.chdir(Path(config_path).parent)
     try:
         config, options = read_config(Path(config_path)), read_options(Path(config_path))
         check_models(config)
         preload(Path(config_path), config.retriever)
-        start(run_directory, host, int(port), config, options)
+        start_ray_and_say(run_directory, int(metrics_port))
+        start(host, int(port), config, options)
         Path(run_directory, "ready").touch()
         sys.stdin.read()  # until the launcher closes it, or is gone
         return 0
@@ -45,26 +50,38 @@ def main() -> int:
 
 
 def preload(config_path: Path, retriever: RetrieverConfig) -> None:
-    """Put what the configuration names into the knowledge base, the first time."""
-    if retriever.preload and not is_loaded(Path(retriever.preload), Path(retriever.path)):
-        say(f"{retriever.preload} is not in the knowledge base yet: ingesting it (once)")
-        load(Path(retriever.preload), Path(retriever.path), config_path)
+    """Put what the configuration names into the knowledge base: into the embedded one, the first time."""
+    if not retriever.preload:
+        return
+    source, store = Path(retriever.preload), Path(retriever.path)
+    is_there = is_loaded(source, store)
+    if retriever.kind == "elasticsearch":
+        say(f"seeing to it that {source} is in Elasticsearch")
+        ingest(source, config_path)
+    elif not is_there:
+        say(f"{source} is not in the knowledge base yet: ingesting it (once)")
+        load(source, store, config_path)
 
 
-def start(run_directory: str, host: str, port: int, config: AppConfig, options: Options) -> None:
-    """Bring everything up; returns when the service answers."""
+def start_ray_and_say(run_directory: str, metrics_port: int) -> None:
+    """Bring Ray up."""
     say("starting Ray")
+    start_ray(run_directory, metrics_port, say)
+    Path(run_directory, "ray-started").touch()
+    say(f"metrics for Prometheus at http://127.0.0.1:{metrics_port}/metrics")
+
+
+def start(host: str, port: int, config: AppConfig, options: Options) -> None:
+    """Bring the service up; returns when it answers."""
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    start_ray(run_directory, say)
     say("starting Ray Serve" if "MMRAG_HAPROXY" in os.environ else "starting Ray Serve (no haproxy here: slower proxy)")
     # The proxies take seconds to start: the components start beside them.
     proxies = ThreadPoolExecutor(1).submit(serve.start, http_options={"host": host, "port": port})
     wait_for_controller(proxies)
     deploy(config, options)
-    proxies.result()
-    wait_until_ready(host, port)
+    wait_until_ready(host, port, proxies)
 
 
 def wait_for_controller(starting: Future) -> None:
@@ -90,22 +107,40 @@ def deploy(config: AppConfig, options: Options) -> None:
     )
 
 
-def wait_until_ready(host: str, port: int) -> None:
+def wait_until_ready(host: str, port: int, proxies: Future) -> None:
     """Wait until every component answers over HTTP; leaves with the reason where one cannot start."""
+    ready: set[str] = set()
+    told_s = time.monotonic()
+    while not answers(host, port):
+        check(proxies)
+        states = component_states()
+        now_ready = {name for name, state in states.items() if state == "HEALTHY"}
+        if new := sorted(now_ready - ready):
+            say(f"ready: {', '.join(new)}")
+        ready |= now_ready
+        if time.monotonic() - told_s > STILL_WAITING_PERIOD_S:
+            told_s = time.monotonic()
+            missing = sorted(set(states) - ready) or ["the proxy"]
+            say(f"waiting for {', '.join(missing)}: {processes.machine_load()}")
+        time.sleep(READY_POLL_S)
+    _say_ready(host, port)
+
+
+def check(proxies: Future) -> None:
+    """Raise what kept the proxies from starting; that they are slow does not: Serve goes on starting them."""
+    if proxies.done() and not isinstance(proxies.exception(), TimeoutError | None):
+        proxies.result()
+
+
+def component_states() -> dict[str, str]:
+    """The status of each component; raises RuntimeError where one cannot start."""
     from ray import serve
     from ray.serve.schema import ApplicationStatus
 
-    waiting_for: set[str] = set()
-    while not answers(host, port):
-        application = serve.status().applications[APPLICATION]
-        if application.status == ApplicationStatus.DEPLOY_FAILED:
-            raise RuntimeError(_reason(application))
-        ready = {name for name, state in application.deployments.items() if state.status == "HEALTHY"}
-        if done := sorted(ready - waiting_for):
-            say(f"ready: {', '.join(done)}")
-        waiting_for |= ready
-        time.sleep(READY_POLL_S)
-    _say_ready(host, port)
+    application = serve.status().applications[APPLICATION]
+    if application.status == ApplicationStatus.DEPLOY_FAILED:
+        raise RuntimeError(_reason(application))
+    return {name: state.status for name, state in application.deployments.items()}
 
 
 def answers(host: str, port: int) -> bool:
