@@ -12,6 +12,9 @@ from deployments.text_encoder import TextEncoder
 from mmrag.config import AppConfig
 from mmrag.errors import ConfigurationError
 
+HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
+"""A dead replica is replaced at once; one that is merely busy has three times the timeout to say so."""
+
 DEPLOYMENTS: list[Deployment] = [TextEncoder, ImageEncoder, Retriever, FusionDecoder, Ingress]
 
 
@@ -29,7 +32,7 @@ def build_with(args: AppConfig, options: dict[str, dict[str, Any]]) -> Applicati
     options = options | {FusionDecoder.name: with_places(options.get(FusionDecoder.name, {}), args.decoder)}
 
     def configured(deployment: Deployment) -> Deployment:
-        return deployment.options(**options.get(deployment.name, {}))
+        return deployment.options(**HEALTH | options.get(deployment.name, {}))
 
     return configured(Ingress).bind(
         args,

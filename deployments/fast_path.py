@@ -28,11 +28,16 @@ def environment(run_directory: str) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         # That mode keeps back a thousand lines of a replica's log: a quiet service would never say what is wrong.
         "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
+        # Each process keeps so much of its log; the default is 3 GB.
+        "RAY_ROTATION_MAX_BYTES": str(16 * 2**20),
+        "RAY_ROTATION_BACKUP_COUNT": "2",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         # On a busy machine its own helpers may take longer than the 30 s after which the raylet would give up.
         "RAY_agent_register_timeout_ms": "300000",
         # Likewise a proxy, which would be killed after 5 s, and the start would fail with it.
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        # A proxy is started again after three checks in a row that found it dead; by default that is half a minute.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         # Requests end within their deadline; what else waits for a client is a client that has gone.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
         # With one node nobody has to be told to go elsewhere before a replica stops.
@@ -67,6 +72,9 @@ def _haproxy(binary: str, run_directory: str) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "120",
+        # What an ingress that died had not begun to answer goes to another one; every route bears being called twice.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_GUARD),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{run_directory}/haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{run_directory}/admin.sock",
