@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("mmrag", "ray", "torch", "transformers", "numpy", "locust", "gevent")
+PACKAGES = ("mmrag", "ray", "torch", "transformers", "numpy", "onnxruntime", "locust", "gevent")
 
 
 def describe() -> dict[str, Any]:

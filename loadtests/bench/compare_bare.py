@@ -16,20 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.compare_servers import ROOT
-
+ROOT = Path(__file__).parents[2]
 CONFIG = Path("serve_config.yaml")
-SIDES = {"ours": (256, 1024, 4096), "sentence-transformers": (8, 32, 128)}
+BATCHES = {"ours": (256, 1024, 4096), "sentence-transformers": (8, 32, 128)}
 """The batches tried: tokens for our session, texts for sentence-transformers; both sort by length."""
 
 
 class Bare:
     """Processes that compute for as long as they are told to."""
 
-    def __init__(self, num: int = 1, environment: dict[str, str] | None = None):
-        command = [sys.executable, "-m", "loadtests.bench.compare_bare"]
+    def __init__(self, num: int = 1, python: str = sys.executable, num_threads: int | None = None):
+        command = [python, "-m", "loadtests.bench.compare_bare"]
+        environment = {"OMP_NUM_THREADS": str(num_threads)} if num_threads else {}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-        settings = os.environ | {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"} | (environment or {})
+        settings = os.environ | {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"} | environment
         self._processes = [subprocess.Popen(command, env=settings, **pipes) for _ in range(num)]
 
     def do(self, **job: Any) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtests.bench.compare_bare import SIDES, Bare
+from loadtests.bench.compare_bare import Bare
 from loadtests.bench.compare_client import open_loop, run
+from loadtests.bench.compare_limit import BareAtItsBest
 from loadtests.bench.compare_peers import ANSWER_PEERS, EMBEDDING_PEERS, OURS, Peer
 from loadtests.bench.compare_servers import Server
 from loadtests.bench.compare_turns import Running, Turn, ask, closed_turn, in_rounds
@@ -17,8 +18,8 @@ from loadtests.bench.compare_workload import grouped, pictures, questions
 from loadtests.bench.rows import Row
 
 NUM_CALLERS, NUM_ANSWER_CALLERS, NUM_BATCH_CALLERS = 64, 32, 4
-TURN_S, WARM_UP_S, SWEEP_S = 6.0, 2.0, 1.5
-NUM_TEXTS, NUM_PICTURES, NUM_BARE_TEXTS = 30_000, 600, 1_024
+TURN_S, WARM_UP_S = 6.0, 2.0
+NUM_TEXTS, NUM_PICTURES = 30_000, 600
 """More texts than our cache holds: when they come round again, it has forgotten them."""
 
 BATCH = 256
@@ -47,11 +48,15 @@ class Comparison:
         self._turn_s, self._warm_up_s = max(0.7, TURN_S * scale), max(0.3, WARM_UP_S * scale)
         self._texts = itertools.cycle(questions(max(2_000, round(NUM_TEXTS * min(scale, 1.0)))))
         self._scale = scale
-        self._best: tuple[Bare, dict[str, Any]] | None = None
+        self._bare = BareAtItsBest(self._turn_s, running.missing)
 
     def why_not(self) -> dict[str, str]:
         """Who could not be compared, and why."""
         return self._running.missing
+
+    def close(self) -> None:
+        """End the bare model."""
+        self._bare.close()
 
     def measure(self, parts: list[str]) -> None:
         """Servers of the same kind are started once for all parts that need them."""
@@ -86,6 +91,7 @@ class Comparison:
     def _documented(self, sides: Sides) -> Part:
         part = self._everybody(sides, "texts", self._texts, NUM_CALLERS, has_bare=True)
         mine, bare = part.turns[OURS_NAME], part.turns[BARE]
+        part.notes.append(f"the bare model at its best: {self._bare.settings}")
         what = f"embeddings, one short text a request, {NUM_CALLERS} callers"
         part.rows = [
             *_against_best(f"{what}: against the best peer", part.turns, 2.3),
@@ -117,7 +123,7 @@ class Comparison:
         requests = (peer.request("texts", texts) for texts in grouped(self._texts, BATCH))
         sides = {
             OURS_NAME: lambda: closed_turn(server, requests, NUM_BATCH_CALLERS, self._turn_s, self._warm_up_s),
-            BARE: self._bare_turn,
+            BARE: self._bare.turn,
         }
         turns = self._medians(sides)
         mine = BATCH * turns[OURS_NAME].per_s
@@ -201,31 +207,8 @@ class Comparison:
 
         turns: dict[str, Callable[[], Turn]] = {name: side(*sides[name]) for name in sides if name in able}
         if has_bare:
-            turns[BARE] = self._bare_turn
+            turns[BARE] = self._bare.turn
         return Part(turns=self._medians(turns))
-
-    def _bare_turn(self) -> Turn:
-        bare, job = self._best or self._find_best()
-        found = bare.do(do="texts", texts=questions(NUM_BARE_TEXTS, seed=4), span_s=self._turn_s, **job)
-        per_s = sum(one["per_s"] for one in found)
-        return Turn(per_s=per_s, cpu_ms=1000 * sum(one["cpu_s"] * one["per_s"] for one in found) / per_s)
-
-    def _find_best(self) -> tuple[Bare, dict[str, Any]]:
-        """The fastest of: one process on all cores or one on each; our session or sentence-transformers; batches."""
-        num_cores, texts = len(os.sched_getaffinity(0)), questions(NUM_BARE_TEXTS // 2, seed=4)
-        layouts = [(Bare(), None), (Bare(num_cores, {"OMP_NUM_THREADS": "1"}), 1)]
-        tried = []
-        for bare, threads in layouts:
-            for job in ({"side": name, "batch": batch} for name, batches in SIDES.items() for batch in batches):
-                found = bare.do(do="texts", texts=texts, num_threads=threads, span_s=SWEEP_S * self._scale, **job)
-                tried.append((sum(one["per_s"] for one in found), bare, job | {"num_threads": threads}))
-        speed, best, job = max(tried, key=lambda one: one[0])
-        for bare, _ in layouts:
-            if bare is not best:
-                bare.close()
-        print(f"  the bare model is best as {job}: {speed:.0f}/s")
-        self._best = best, job
-        return self._best
 
     def _agreement(self, sides: Sides) -> str:
         asked = questions(20, seed=5)
@@ -243,7 +226,7 @@ class Comparison:
         }
 
     def _start(self, peers: list[Peer], session: str = "theirs") -> Sides:
-        return self._running.start([peer for peer in peers if peer.name in self._wanted], session)
+        return self._running.start([peer for peer in peers if peer.key in self._wanted], session)
 
     def _stop(self, sides: Sides) -> None:
         self._running.stop(server for name, (_, server) in sides.items() if name != OURS_NAME)

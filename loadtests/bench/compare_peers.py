@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,36 +44,42 @@ class Peer:
     settings: dict[str, str] = field(default_factory=dict)
     why_not: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """Its name on a command line."""
+        return self.name.lower().replace(" ", "-")
+
     def request(self, kind: str, asked: Any) -> bytes:
         path, body = self.bodies[kind]
         return request_bytes(path, body(asked))
 
-    def install(self) -> None:
-        """Its environment, once. Raises CalledProcessError with the reason in `stderr`."""
-        if self.environment is None:
-            return
-        folder = ENVIRONMENTS / self.environment
-        wanted = (SERVERS / "requirements" / f"{self.environment}.txt").read_text()
-        marker = folder / ".installed"
-        if marker.exists() and marker.read_text() == wanted:
-            return
-        print(f"installing {self.name} into {folder} (once)", file=sys.stderr, flush=True)
-        pins = str(SERVERS / "requirements" / f"{self.environment}.txt")
-        _run("uv", "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
-        _run("uv", "pip", "install", "--quiet", "--python", f"{folder}/bin/python", "-r", pins)
-        marker.write_text(wanted)
-
     def start(self, logs: Path, session: str = "theirs") -> Server:
-        """Start it; `session` "ours" puts our own model session inside."""
-        folder = Path(sys.executable).parent if self.environment is None else ENVIRONMENTS / self.environment / "bin"
-        model = _run(str(folder / "python"), "-c", MODEL_PATH) if "{model}" in self.command else ""
+        """Start it; `session` "ours" puts our own model session inside. Raises what `installed` does."""
+        python = Path(installed(self.environment)) if self.environment else Path(sys.executable)
+        folder, model = python.parent, _run(str(python), "-c", MODEL_PATH) if "{model}" in self.command else ""
         command = [part.replace("{bin}", str(folder)).replace("{model}", model) for part in self.command]
         environment = {
             "PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{SERVERS}", "SESSION": session,
             "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "",
         }  # fmt: skip
-        log = logs / f"{self.name.replace(' ', '-')}-{session}.log"
+        log = logs / f"{self.key}-{session}.log"
         return Server(self.name, command, environment | self.settings, log, self.ready_path)
+
+
+def installed(environment: str) -> str:
+    """The Python of an environment, which is made and filled the first time.
+
+    Raises CalledProcessError with the reason in `stderr`, or OSError.
+    """
+    folder, pins = ENVIRONMENTS / environment, SERVERS / "requirements" / f"{environment}.txt"
+    python, marker, wanted = str(folder / "bin" / "python"), folder / ".installed", pins.read_text()
+    if not marker.exists() or marker.read_text() != wanted:
+        print(f"installing {environment} into {folder} (once)", file=sys.stderr, flush=True)
+        uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+        _run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
+        _run(uv, "pip", "sync", "--quiet", "--python", python, str(pins))
+        marker.write_text(wanted)
+    return python
 
 
 def embedding_of(found: Body) -> np.ndarray:
@@ -152,4 +159,4 @@ ANSWER_PEERS = [
          ready_path="/-/healthz", settings=_RAY),
 ]  # fmt: skip
 
-NAMES = [peer.name for peer in [*EMBEDDING_PEERS, *ANSWER_PEERS]]
+KEYS = [peer.key for peer in [*EMBEDDING_PEERS, *ANSWER_PEERS]]

@@ -133,7 +133,6 @@ class Running:
 
     def _started(self, peer: Peer, session: str) -> Server | None:
         try:
-            peer.install()
             return peer.start(self._logs, session)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
