@@ -4,9 +4,9 @@ const $ = (id) => document.getElementById(id);
 const EXAMPLES = [
   { text: "What is the capital of Peru?" },
   { text: "Which currency do people use in Kenya?" },
-  { text: "What do they pay with here?", picture: "flag of Japan" },
-  { text: "", task: "caption", picture: "hot air balloon" },
-  { text: "Which continent is this?", task: "classify", picture: "flag of Norway" },
+  { text: "What do they pay with here?", picture: "flag of Japan", of: "Japan" },
+  { text: "", task: "caption", picture: "balloon", of: "balloon" },
+  { text: "Which continent is this?", task: "classify", picture: "flag of Norway", of: "Norway" },
 ];
 
 let picture = null; // the Blob that is asked with
@@ -17,14 +17,18 @@ let pictureUrls = [];
 
 async function ask() {
   const text = $("text").value.trim();
-  if (!text && !picture) return $("text").focus();
+  const sent = picture;
   running?.abort();
+  if (!text && !sent) {
+    $("text").focus();
+    return refuse("Enter a question, or add a picture: type, paste, drop, or press Picture.");
+  }
   const mine = (running = new AbortController());
   showBusy(text);
   try {
     const fields = { task: $("task").value, stream: true, explain: true };
     if (text) fields.text = text;
-    if (picture) fields.image = await dataUri(picture);
+    if (sent) fields.image = await dataUri(sent);
     const labels = $("labels").value.split(",").map((label) => label.trim()).filter(Boolean);
     if (fields.task === "classify" && labels.length) fields.labels = labels;
     const response = await call("/v1/answer", fields, mine.signal);
@@ -32,10 +36,12 @@ async function ask() {
       if (mine.signal.aborted) return;
       if (event === "token") $("answer-text").textContent += data.text;
       if (event === "answer") showAnswer(data);
-      if (event === "error") showError(data.error.message);
+      if (event === "error") throw asError(data);
     }
   } catch (error) {
-    if (!mine.signal.aborted) showError(error.message);
+    if (mine.signal.aborted) return;
+    if (error.param === "image" && picture === sent) setPicture(null);
+    showError(error.message);
   } finally {
     if (running === mine) {
       running = null;
@@ -55,8 +61,11 @@ async function call(path, fields, signal) {
   }
   if (response.ok) return response;
   if (response.status === 401) $("key-row").hidden = false;
-  const body = await response.json().catch(() => null);
-  throw new Error(body?.error?.message ?? `The service answered with status ${response.status}.`);
+  throw asError(await response.json().catch(() => null), `The service answered with status ${response.status}.`);
+}
+
+function asError(body, otherwise) {
+  return Object.assign(new Error(body?.error?.message ?? otherwise), { param: body?.error?.param });
 }
 
 async function* serverSentEvents(response) {
@@ -93,9 +102,13 @@ function dataUri(blob) {
 
 function showBusy(text) {
   const asked = text || { answer: "What is this?", caption: "Caption this picture", classify: "Classify this picture" }[$("task").value];
-  $("answer").hidden = false;
+  clearAnswer(asked);
   $("answer").classList.add("busy");
   $("send").textContent = "Ask again";
+}
+
+function clearAnswer(asked) {
+  $("answer").hidden = false;
   $("asked").textContent = asked;
   $("answer-text").textContent = "";
   $("timings").textContent = "";
@@ -105,6 +118,12 @@ function showBusy(text) {
   pictureUrls.forEach((url) => URL.revokeObjectURL(url));
   pictureUrls = [];
   $("answer").scrollIntoView({ block: "nearest" });
+}
+
+// What was wrong with what was about to be asked; what was answered before goes.
+function refuse(message) {
+  clearAnswer("");
+  showError(message);
 }
 
 function showError(message) {
@@ -206,8 +225,8 @@ function element(name, attributes, ...children) {
 
 function setPicture(blob) {
   if (blob && !/^image\/(png|jpeg|webp|gif)$/.test(blob.type)) {
-    $("answer").hidden = false;
-    return showError("Pictures may be PNG, JPEG, WebP or GIF.");
+    refuse(`${blob.name ?? "This"} is no picture that can be asked with: take PNG, JPEG, WebP or GIF.`);
+    blob = null;
   }
   picture = blob;
   if ($("thumbnail").src) URL.revokeObjectURL($("thumbnail").src);
@@ -230,7 +249,7 @@ document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $(
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop-hint").hidden = true;
-  const file = pictureIn(event.dataTransfer);
+  const file = pictureIn(event.dataTransfer) ?? event.dataTransfer.files[0];
   if (file) setPicture(file);
 });
 
@@ -252,7 +271,7 @@ function showLabels() {
   $("labels-row").hidden = $("task").value !== "classify";
 }
 
-async function tryExample({ text, task = "answer", picture: wanted }) {
+async function tryExample({ text, task = "answer", of: title }) {
   $("text").value = text;
   $("task").value = task;
   $("labels").value = "";
@@ -260,16 +279,18 @@ async function tryExample({ text, task = "answer", picture: wanted }) {
   fitText();
   setPicture(null);
   try {
-    if (wanted) {
-      const found = await (await call("/v1/search", { text: wanted, top_k: 5 })).json();
-      const { image_url } = found.passages.find((passage) => passage.image_url) ?? {};
-      if (image_url) setPicture(await fetchPicture(image_url));
-    }
+    if (title) setPicture(await pictureOf(title));
     await ask();
   } catch (error) {
-    $("answer").hidden = false;
-    showError(error.message);
+    refuse(error.message);
   }
+}
+
+async function pictureOf(title) {
+  const found = await (await call("/v1/search", { text: title, top_k: 20 })).json();
+  const passage = found.passages.find((passage) => passage.image_url && passage.title === title);
+  if (!passage) throw new Error(`This knowledge base has no picture of ${title}.`);
+  return fetchPicture(passage.image_url);
 }
 
 for (const example of EXAMPLES) {

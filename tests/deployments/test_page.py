@@ -7,11 +7,16 @@ import pytest
 from selenium import webdriver
 
 from tests.deployments.pictures import data_uri, png
+from tests.deployments.running import until
 
 pytestmark = pytest.mark.browser
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 MORE_FLAGS = "--disable-component-update --disable-sync"
+FIRST_PIXEL = """
+    const context = document.createElement("canvas").getContext("2d");
+    context.drawImage(arguments[0], 0, 0);
+    return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3)"""
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"><b>Hostilia</b>"
 
 
@@ -81,6 +86,51 @@ def test_an_error_is_shown_in_words(page):
     wait_for(page, "#error:not([hidden])")
     assert "8,000" in wait_for(page, "#error").text
     page.get_log("browser")  # the browser itself logs every 413 as an error
+
+
+def error_shown(page) -> str:
+    return wait_for(page, "#error:not([hidden])").text
+
+
+def test_asking_nothing_says_what_to_enter(page):
+    wait_for(page, "#send").click()
+    assert error_shown(page).startswith("Enter a question, or add a picture")
+
+
+def test_a_refused_picture_is_taken_away(page, tmp_path):
+    files = {"flag.png": png((9, 9, 99)), "notes.pdf": b"no picture", "broken.png": png()[:40]}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    page.execute_script("document.getElementById('file').classList.remove('hidden')")
+    for name, words in (("notes.pdf", "notes.pdf is no picture"), ("broken.png", "cut short")):
+        wait_for(page, "#file").send_keys(str(tmp_path / "flag.png"))
+        wait_for(page, "#preview:not([hidden])")
+        wait_for(page, "#file").send_keys(str(tmp_path / name))
+        if name == "broken.png":
+            wait_for(page, "#send").click()
+        assert words in error_shown(page)
+        wait_for(page, "#preview[hidden]")
+    page.get_log("browser")  # the browser itself logs every 422 as an error
+
+
+def test_an_example_shows_the_picture_that_it_names(page, http):
+    right, wrong = png((10, 20, 30)), png((90, 20, 10))
+    documents = [
+        {"id": "more", "title": "balloon balloon", "text": "balloon " * 9, "images": [data_uri(wrong)]},
+        {"id": "one", "title": "balloon", "text": "It flies.", "images": [data_uri(right)]},
+    ]
+    http.post("/v1/documents", json={"documents": documents}).raise_for_status()
+    [example] = [
+        button for button in page.find_elements("css selector", "#examples button") if "balloon" in button.text
+    ]
+    example.click()
+    thumbnail = wait_for(page, "#thumbnail[src^='blob:']")
+    until(lambda: page.execute_script("return arguments[0].naturalWidth", thumbnail))
+    assert page.execute_script(FIRST_PIXEL, thumbnail) == [10, 20, 30]
+    for name in ("one", "more"):
+        http.delete(f"/v1/documents/{name}")
+    example.click()
+    assert error_shown(page) == "This knowledge base has no picture of balloon."
 
 
 def test_every_control_has_a_name(page):
