@@ -21,15 +21,22 @@ def is_loaded(source: Path, store_path: Path) -> bool:
 
 
 def load(source: Path, store_path: Path, config_path: Path) -> None:
-    """Ingest it; what an interrupted ingest has done is not done again.
-
-    Raises:
-        subprocess.CalledProcessError: it failed, and has said why.
-    """
-    command = [sys.executable, "-m", "mmrag.cli", "ingest", str(source), "--local", "--config", str(config_path)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    """`ingest` into the embedded store, noted beside it."""
+    ingest(source, config_path)
     store_path.parent.mkdir(parents=True, exist_ok=True)
     _note(store_path).write_text(_version(source))
+
+
+def ingest(source: Path, config_path: Path) -> None:
+    """Put it into the store, with a progress bar; what is there already, and unchanged, is not written again.
+
+    Raises:
+        ConfigurationError: it could not be put there wholly, and why is said above.
+    """
+    command = [sys.executable, "-m", "mmrag.cli", "ingest", str(source), "--local", "--config", str(config_path)]
+    if subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode:
+        mend = "mend what is said above and start again, or take retriever.preload out of the configuration"
+        raise ConfigurationError(f"{source} was not ingested wholly: {mend}")
 
 
 def _note(store_path: Path) -> Path:

@@ -1,7 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from mmrag.config import AppConfig
 from mmrag.config_file import read_config, read_options
 from mmrag.errors import ConfigurationError
 
@@ -65,6 +68,13 @@ def test_paths_are_relative_to_the_file_wherever_it_is_read_from(tmp_path, monke
         assert (config.decoder.model, config.retriever.path) == (decoder, store)
         assert config.text_encoder.model == "a/b"  # no folder: a name
         assert config.retriever.preload is None
+
+
+def test_the_configuration_that_the_readme_shows_is_one():
+    blocks = re.findall(r"```yaml\n(args:\n.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        AppConfig.model_validate(yaml.safe_load(block)["args"])
 
 
 def test_the_configurations_of_the_project_are_read(monkeypatch):

@@ -18,6 +18,18 @@ def test_a_file_is_loaded_once_and_again_when_it_changes(tmp_path):
     assert not is_loaded(source, store)
 
 
+def test_elasticsearch_is_filled_whatever_the_embedded_store_holds(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMRAG_STARTED_S", "0")
+    source, store, config = (tmp_path / name for name in ("knowledge.jsonl", "knowledge.sqlite", "serve_config.yaml"))
+    source.write_text('{"id": "a", "title": "A"}\n')
+    store.touch()
+    _note(store).write_text(_version(source))
+    preload(config, RetrieverConfig(path=str(store), preload=str(source)))  # it is there
+    config.write_text("applications: [{args: {retreiver: {}}}]")  # so that the attempt fails at once
+    with pytest.raises(ConfigurationError, match="not ingested wholly: mend what is said above"):
+        preload(config, RetrieverConfig(kind="elasticsearch", path=str(store), preload=str(source)))
+
+
 def test_only_what_is_configured_is_loaded(tmp_path):
     store = tmp_path / "knowledge.sqlite"
     preload(tmp_path / "serve_config.yaml", RetrieverConfig(path=str(store)))
