@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -38,8 +38,11 @@ class Batcher(Generic[T, R]):
             result goes to that item's caller alone, a raised one to all of them.
         max_batch_cost: sum of costs that one batch may hold (an item dearer than that runs alone).
         max_queue_cost: sum of costs that may wait; beyond it `submit` raises Overloaded.
-        max_concurrent_batches: batches in flight at a time.
+        max_concurrent_batches: batches in flight at a time; a function where it changes, as replicas do.
         cost: cost of an item in the unit that the model's time grows with (tokens, pixels, items).
+        sorts_by_cost: for models that fill short items up to the length of the longest, with a worker for each batch
+            in flight. What waits is sorted and cut into batches of items alike, one for each idle worker at least; a
+            batch may hold `max_batch_cost` after filling up. Next is always the one with the item that waits longest.
     """
 
     def __init__(
@@ -48,20 +51,24 @@ class Batcher(Generic[T, R]):
         *,
         max_batch_cost: float,
         max_queue_cost: float,
-        max_concurrent_batches: int = 1,
+        max_concurrent_batches: int | Callable[[], int] = 1,
         cost: Callable[[T], float] = lambda item: 1,
+        sorts_by_cost: bool = False,
         name: str = "model",
     ):
         self._run = run
         self._max_batch_cost = max_batch_cost
         self._max_queue_cost = max_queue_cost
-        self._free_slots = max_concurrent_batches
+        self._max_concurrent_batches = max_concurrent_batches
         self._cost = cost
+        self._take = self._take_alike if sorts_by_cost else self._take_oldest
         self._name = name
         self._queue: deque[_Waiting[T, R]] = deque()
         self._queued_cost = 0.0
         self._seconds_per_cost = 0.0
         self._tasks: set[asyncio.Task] = set()
+        self._num_running = 0
+        self._is_start_due = False
 
     @property
     def num_waiting(self) -> int:
@@ -80,27 +87,40 @@ class Batcher(Generic[T, R]):
         cost = self._cost(item)
         if self._queue and self._queued_cost + cost > self._max_queue_cost:
             self._drop_abandoned()
+            self._start_batches()
         if self._queue and self._queued_cost + cost > self._max_queue_cost:
             raise Overloaded(f"the queue of the {self._name} is full", retry_after_s=self._drain_time_s())
         waiting = _Waiting(item, cost, deadline_s, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._queued_cost += cost
-        self._start_batches()
+        self._start_soon()
         return await waiting.future
 
     def _drain_time_s(self) -> float:
         return max(0.1, self._queued_cost * self._seconds_per_cost)
 
+    def _start_soon(self) -> None:
+        # One turn of the loop later: callers whose answers came together ask again together.
+        if not self._is_start_due:
+            self._is_start_due = True
+            asyncio.get_running_loop().call_soon(self._start_batches, context=contextvars.Context())
+
+    @property
+    def _num_free(self) -> int:
+        allowed = self._max_concurrent_batches
+        return (allowed() if callable(allowed) else allowed) - self._num_running
+
     def _start_batches(self) -> None:
-        while self._free_slots and (batch := self._take_batch()):
-            self._free_slots -= 1
+        self._is_start_due = False
+        while self._queue and self._num_free > 0 and (batch := self._take()):
+            self._num_running += 1
             # A clean context: a batch serves many callers and must not be tied to the request that starts it.
             task = asyncio.get_running_loop().create_task(self._run_batch(batch), context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             _cancel_when_abandoned(task, batch)
 
-    def _take_batch(self) -> list[_Waiting[T, R]]:
+    def _take_oldest(self) -> list[_Waiting[T, R]]:
         batch: list[_Waiting[T, R]] = []
         batch_cost = 0.0
         while self._queue:
@@ -112,6 +132,19 @@ class Batcher(Generic[T, R]):
                 batch_cost += waiting.cost
             self._queue.popleft()
             self._queued_cost -= waiting.cost
+        return batch
+
+    def _take_alike(self) -> list[_Waiting[T, R]]:
+        self._drop_abandoned()
+        if not self._queue:
+            return []
+        max_cost = min(self._max_batch_cost, self._queued_cost / self._num_free)
+        oldest = self._queue[0]
+        batches = cut_sorted(sorted(self._queue, key=_cost_of), _cost_of, max_cost)
+        batch = next(batch for batch in batches if oldest in batch)
+        taken = set(batch)
+        self._queue = deque(waiting for waiting in self._queue if waiting not in taken)
+        self._queued_cost -= sum(waiting.cost for waiting in batch)
         return batch
 
     def _is_live(self, waiting: _Waiting[T, R]) -> bool:
@@ -142,10 +175,29 @@ class Batcher(Generic[T, R]):
             for waiting in batch:
                 _settle(waiting.future, error)
         finally:
-            self._free_slots += 1
+            self._num_running -= 1
             batch_cost = sum(waiting.cost for waiting in batch) or 1.0
             self._seconds_per_cost += 0.2 * ((time.perf_counter() - started_s) / batch_cost - self._seconds_per_cost)
             self._start_batches()
+
+
+def cut_sorted(items: Iterable[T], cost: Callable[[T], float], max_cost: float) -> Iterator[list[T]]:
+    """Batches of `items`, which are sorted by cost, each of at most `max_cost` once all in it cost what its last does.
+
+    An item dearer than that is a batch of its own.
+    """
+    batch: list[T] = []
+    for item in items:
+        if batch and cost(item) * (len(batch) + 1) > max_cost:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def _cost_of(waiting: _Waiting) -> float:
+    return waiting.cost
 
 
 def _settle(future: asyncio.Future, result: object) -> None:
