@@ -26,8 +26,11 @@ from loadtests.machine import describe
 RESULTS = Path(__file__).parent.parent / "results"
 STATIC_BATCH = 16
 NUM_LENGTHS = 4
-POISSON_SHARE = 0.8
-"""Requests arrive over this share of the time that the engine takes for all of them at once: it stays busy."""
+POISSON_SHARE = 0.5
+"""Requests arrive over this share of the time that the engine takes for all of them at once: twice as fast as it can
+answer, so that a queue forms on both sides and what is measured is who answers faster, not how fast requests came."""
+SINGLY_EACH = 4
+"""One at a time Hugging Face answers every fourth request only: its tokens/s are a mean over requests."""
 
 
 def measure(shape: str, num: int, rounds: int, scale: float, directory: Path) -> list[Row]:
@@ -66,13 +69,15 @@ def at_once(
     span_s = POISSON_SHARE * statistics.median(mine.total_s for mine, _ in pairs)
     poisson = [(ours.run(requests, span_s), batches.run(requests, span_s)) for _ in range(rounds)]
     rows += compare(shape, f"Poisson arrivals, against static batches of {STATIC_BATCH}", poisson, 2.0, 0.5)
-    one_by_one = [(ours.run(requests), singly.run(requests))]
-    rows += compare(shape, "all at once, against one at a time", one_by_one, 3.0, None)
-    same = [a == b for a, b in zip(one_by_one[0][0].written, one_by_one[0][1].written, strict=True)]
+    mine, some = pairs[0][0], slice(None, None, SINGLY_EACH)
+    theirs = singly.run(requests[some])
+    name = f"{shape}: all at once, against one at a time: output tokens/s"
+    rows.append(Row(name, mine.tokens_per_s, theirs.tokens_per_s, "/s", 3.0))
+    same = [a == b for a, b in zip(mine.written[some], theirs.written, strict=True)]
     return [*rows, Row(f"{shape}: answers equal to Hugging Face's, token for token", sum(same), len(same), "")]
 
 
-def compare(shape: str, name: str, pairs: list[tuple[Run, Run]], must: float, latency: float | None) -> list[Row]:
+def compare(shape: str, name: str, pairs: list[tuple[Run, Run]], must: float, latency: float) -> list[Row]:
     speeds = [statistics.median(run.tokens_per_s for run in runs) for runs in zip(*pairs, strict=True)]
     waits = [statistics.median(run.mean_latency_s for run in runs) for runs in zip(*pairs, strict=True)]
     return [
