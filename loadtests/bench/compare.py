@@ -28,7 +28,7 @@ NUM_ROUNDS = 3
 def main() -> int:
     """Measure, print, write down; 1 when a must is missed, or nothing could be compared."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, _leave)
     machine = describe()
     logs = Path(tempfile.mkdtemp(prefix="mmrag-compare-"))
     print(f"the servers' logs: {logs}", file=sys.stderr)
@@ -42,6 +42,13 @@ def main() -> int:
         store(comparison.found, comparison.why_not(), machine, settings)
     rows = [row for part in comparison.found.values() for row in part.rows]
     return 0 if rows and all(row.is_met for row in rows) else 1
+
+
+def _leave(*_: object) -> None:
+    """So that what was started is ended, and the end is not disturbed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _parser() -> argparse.ArgumentParser:

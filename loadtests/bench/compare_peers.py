@@ -111,7 +111,7 @@ def _run(*command: str) -> str:
 
 
 _EMBEDS = {"texts": ("/texts", _inputs), "images": ("/images", _inputs)}
-_RAY = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+_RAY = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 OURS = Peer(
     "mmrag",
@@ -144,9 +144,9 @@ EMBEDDING_PEERS = [
          "loadtests/bench/peers", "--host", "127.0.0.1", "--port", "{port}"], _EMBEDS, ready_path="/readyz",
          settings={"DO_NOT_TRACK": "True", "BENTOML_DO_NOT_TRACK": "True"}),
     Peer("FastAPI", "fastapi", ["{bin}/uvicorn", "fastapi_server:app", "--host", "127.0.0.1", "--port", "{port}",
-         "--no-access-log"], _EMBEDS),
+         "--no-access-log"], _EMBEDS, ready_path="/docs"),
     Peer("Ray Serve", "rayserve", ["{bin}/python", "loadtests/bench/peers/ray_serve_run.py", "ray_serve_server",
-         "{port}"], _EMBEDS, ready_path="/-/healthz", settings=_RAY),
+         "{port}"], _EMBEDS, ready_path="/ready", settings=_RAY),
 ]  # fmt: skip
 
 ANSWER_PEERS = [
@@ -156,7 +156,7 @@ ANSWER_PEERS = [
          "/status", {"HAYSTACK_TELEMETRY_ENABLED": "False"}),
     Peer("Ray Serve graph", "rayserve", ["{bin}/python", "loadtests/bench/peers/ray_serve_run.py",
          "ray_serve_answers", "{port}"], {"answers": ("/answer", lambda text: {"text": text})},
-         ready_path="/-/healthz", settings=_RAY),
+         ready_path="/ready", settings=_RAY),
 ]  # fmt: skip
 
 KEYS = [peer.key for peer in [*EMBEDDING_PEERS, *ANSWER_PEERS]]

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,8 +113,6 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
             return response.status == 200
-    except urllib.error.HTTPError as error:
-        return error.code in (404, 405)  # it has no such page, but it answers
     except OSError:
         return False
 

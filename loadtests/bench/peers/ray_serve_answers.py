@@ -58,6 +58,10 @@ class Ingress:
     def __init__(self, texts, retriever, reader) -> None:
         self._texts, self._retriever, self._reader = texts, retriever, reader
 
+    @app.get("/ready")
+    async def ready(self) -> None:
+        await self.answer(Question(text="ready?"))
+
     @app.post("/answer")
     async def answer(self, question: Question) -> dict[str, str]:
         embedding = await self._texts.remote(question.text)

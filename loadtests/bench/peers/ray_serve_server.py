@@ -43,6 +43,10 @@ class Ingress:
     def __init__(self, texts, images) -> None:
         self._texts, self._images = texts, images
 
+    @app.get("/ready")
+    async def ready(self) -> None:
+        await self._texts.remote("ready?")
+
     @app.post("/texts")
     async def texts(self, body: Inputs) -> list[list[float]]:
         return [(await self._texts.remote(body.inputs[0])).tolist()]

@@ -46,7 +46,7 @@ class PipelineWrapper(BasePipelineWrapper):
         self.pipeline = Pipeline()
         self.pipeline.add_component("embedder", SentenceTransformersTextEmbedder(**MODEL))
         self.pipeline.add_component("by_words", InMemoryBM25Retriever(store, top_k=CANDIDATES))
-        self.pipeline.add_component("by_meaning", InMemoryEmbeddingRetriever(store, top_k=CANDIDATES))
+        self.pipeline.add_component("by_meaning", _by_meaning(store))
         self.pipeline.add_component("joiner", DocumentJoiner("reciprocal_rank_fusion", top_k=TOP_K))
         self.pipeline.add_component("reader", Reader())
         self.pipeline.connect("embedder.embedding", "by_meaning.query_embedding")
@@ -58,6 +58,10 @@ class PipelineWrapper(BasePipelineWrapper):
     def run_api(self, question: str) -> str:
         inputs = {"embedder": {"text": question}, "by_words": {"query": question}, "reader": {"question": question}}
         return self.pipeline.run(inputs)["reader"]["answer"]
+
+
+def _by_meaning(store: InMemoryDocumentStore) -> InMemoryEmbeddingRetriever:
+    return InMemoryEmbeddingRetriever(store, top_k=CANDIDATES, return_embedding=True)
 
 
 def _filled_store() -> InMemoryDocumentStore:
