@@ -74,3 +74,15 @@ def test_a_store_that_cannot_be_reached_does_not_tell_callers_where_it_lies(tmp_
         pass
     assert "folder" not in str(error.value)
     assert str(database.path) in caplog.text
+
+
+@pytest.mark.parametrize("limit, reason", [("max_page_count = 1", "disk is full"), ("query_only = 1", "readonly")])
+def test_a_disk_that_takes_no_more_is_named_and_nothing_is_half_written(tmp_path, limit, reason):
+    database = Database(tmp_path / "knowledge.sqlite")
+    with database.read() as connection:
+        connection.execute(f"PRAGMA {limit}")
+    with pytest.raises(Unavailable, match=reason), database.write() as connection:
+        connection.execute("INSERT INTO tenants (name) VALUES ('first')")
+        connection.executemany("INSERT INTO tenants (name) VALUES (?)", [(f"{n}" * 2_000,) for n in range(1_000)])
+    with database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM tenants").fetchone()[0] == 0

@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
 
-_TROUBLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+_TROUBLE = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY,
+}
 
 # Numbers are never reused (AUTOINCREMENT), so "what is new" is "what has a higher number", and `deletions` is the
 # log of what went. `documents.text` comes last: a row's other columns are read without walking through it.
@@ -104,7 +106,7 @@ class Database:
                 raise
             # Callers need not know where the file lies; the log should.
             log.warning("the knowledge base %s does not answer: %s", self.path, error)
-            raise Unavailable("the knowledge base does not answer") from error
+            raise Unavailable(f"the knowledge base does not answer: {error}") from error
 
     def _connection(self) -> sqlite3.Connection:
         if not hasattr(self._local, "connection"):
