@@ -55,6 +55,7 @@ async def _both(url: str, glosses: Glosses, kind: str) -> tuple[float, float, fl
             else:
                 await asyncio.to_thread(_theirs, client, glosses, start, end)
             elapsed_s[side] += time.perf_counter() - started_s
+            await asyncio.to_thread(_wait_for_merges, client)  # else one side's would be the other's burden
     count = client.count(index="theirs")["count"]
     if (count, await store.count(TENANT)) != (glosses.count, glosses.count):
         raise RuntimeError(f"{count:,} documents were written, not {glosses.count:,}")
@@ -91,6 +92,11 @@ def _theirs(client: Elasticsearch, glosses: Glosses, start: int, end: int) -> No
 
     deque(parallel_bulk(client, actions(), thread_count=2, chunk_size=CHUNK_DOCUMENTS), maxlen=0)
     client.indices.refresh(index="theirs")
+
+
+def _wait_for_merges(client: Elasticsearch) -> None:
+    while client.indices.stats(metric="merge")["_all"]["total"]["merges"]["current"]:
+        time.sleep(0.5)
 
 
 def _make_theirs(client: Elasticsearch, config: ElasticsearchConfig) -> None:

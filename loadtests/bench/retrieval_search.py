@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from loadtests.bench.retrieval_data import TENANT, Glosses
+from loadtests.bench.retrieval_recall import KEPT
 from loadtests.bench.rows import Row
 from mmrag.batching import Batcher
 from mmrag.config import ElasticsearchConfig, RetrieverConfig
@@ -28,12 +29,12 @@ MIN_THROUGHPUT, MAX_EXTRA_MS = 0.85, 2.0
 async def rows(url: str, glosses: Glosses, seconds: float, num_rounds: int) -> list[Row]:
     """Throughput and median latency of both, taking turns of `seconds`."""
     settings = ElasticsearchConfig(
-        urls=[url], index="hybrid", num_replicas=0, timeout_s=60, write_timeout_s=600, images_path="/nonexistent"
+        urls=[url], index=KEPT, num_replicas=0, timeout_s=60, write_timeout_s=600, images_path="/nonexistent"
     )
     config = RetrieverConfig(kind="elasticsearch", elasticsearch=settings)
     store, connection = ElasticsearchStore(settings), Connection(settings)
     await store.load(TENANT, glosses.documents())
-    await connection.call("POST", "/hybrid/_forcemerge", None, {"max_num_segments": 1}, 1_800)
+    await connection.call("POST", f"/{KEPT}/_forcemerge", None, {"max_num_segments": 1}, 1_800)
     requests = [SearchRequest(text=text, text_embedding=vector, tenant=TENANT) for text, vector in glosses.queries()]
     retriever = Retriever(store, config)
     # As in front of the retriever's deployment: what waits goes together.
@@ -44,6 +45,7 @@ async def rows(url: str, glosses: Glosses, seconds: float, num_rounds: int) -> l
         raw = _raw(session, [_body(request, settings) for request in requests])
         sides = (lambda i: batcher.submit(requests[i % len(requests)])), raw
         figures = await _in_turns(sides, seconds, num_rounds)
+    await connection.call("DELETE", f"/{KEPT}-v1", None, None, 60)
     await store.close()
     await connection.close()
     (ours_rate, ours_ms), (raw_rate, raw_ms) = figures
@@ -62,7 +64,7 @@ def _body(request: SearchRequest, config: ElasticsearchConfig) -> bytes:
 
 def _raw(session: aiohttp.ClientSession, bodies: list[bytes]) -> Callable[[int], Awaitable]:
     async def send(i: int) -> None:
-        path, headers = f"/hybrid/_msearch?filter_path={branches.RESPONSE}", {"content-type": "application/x-ndjson"}
+        path, headers = f"/{KEPT}/_msearch?filter_path={branches.RESPONSE}", {"content-type": "application/x-ndjson"}
         async with session.post(path, data=bodies[i % len(bodies)], headers=headers) as response:
             if response.status != 200 or not await response.read():
                 raise RuntimeError(f"_msearch says {response.status}")
