@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import urllib.request
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+VERSION = os.environ.get("MMRAG_TEST_ELASTICSEARCH", "8.19.16")
+"""The version that the tests are run against; 9.x needs Java 21 or newer."""
+
 START = Path(__file__).parents[1] / "cluster" / "start-elasticsearch"
 
 
@@ -17,7 +21,7 @@ class ElasticsearchServer:
     """`cluster/start-elasticsearch` and the addresses of its nodes."""
 
     def __init__(self, *options: str):
-        self.process = subprocess.Popen([START, *options], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([START, "--version", VERSION, *options], stdout=subprocess.PIPE, text=True)
         self.urls = self.process.stdout.readline().strip().split(",")
         assert self.urls[0].startswith("http://"), "cluster/start-elasticsearch printed no address"
 
