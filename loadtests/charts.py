@@ -34,6 +34,7 @@ class Axis:
     start: float
     end: float
     is_log: bool = False
+    least_step: float = 0.0
 
     def at(self, value: float) -> float:
         low, high = (math.log(self.low), math.log(self.high)) if self.is_log else (self.low, self.high)
@@ -43,6 +44,7 @@ class Axis:
     def ticks(self) -> list[float]:
         if not self.is_log:
             step = nice_step((self.high - self.low) / (5 if abs(self.end - self.start) < WIDTH else 10))
+            step = max(step, self.least_step)
             return [step * i for i in range(math.ceil(self.low / step), math.floor(self.high / step + 1e-9) + 1)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         multiples = (1, 2, 5) if self.high / self.low < 200 else (1,)
@@ -62,7 +64,8 @@ def chart(series: list[Series], x_label: str, y_label: str, may_be_log: bool = F
     xs = sorted({x for one in series for x, _ in one.points})
     ys = [y for one in series for _, y in one.points if y is not None]
     x_axis = Axis(min(0.0, *xs), max(xs), LEFT, width - RIGHT)
-    y_axis = _y_axis(ys, may_be_log)
+    counts = any(one.style == "steps" for one in series)
+    y_axis = _y_axis(ys, may_be_log, least_step=1.0 if counts else 0.0)
     parts = [_grid(x_axis, y_axis, x_label, y_label)]
     for i, one in enumerate(series):
         parts.append(_draw(one, x_axis, _shifted(y_axis, i) if one.style == "steps" else y_axis))
@@ -96,13 +99,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
 
 
-def _y_axis(ys: list[float], may_be_log: bool) -> Axis:
+def _y_axis(ys: list[float], may_be_log: bool, least_step: float = 0.0) -> Axis:
     high = max(ys, default=1.0) or 1.0
     positive = [y for y in ys if y > 0]
     if may_be_log and positive and high / min(positive) > LOG_ABOVE:
         return Axis(min(positive) / 1.3, high * 1.2, HEIGHT - BOTTOM, TOP, is_log=True)
-    step = nice_step(high * 1.05 / 5)
-    return Axis(0.0, step * math.ceil(high * 1.02 / step), HEIGHT - BOTTOM, TOP)
+    step = max(nice_step(high * 1.05 / 5), least_step)
+    return Axis(0.0, step * math.ceil(high * 1.02 / step), HEIGHT - BOTTOM, TOP, least_step=least_step)
 
 
 def _grid(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> str:

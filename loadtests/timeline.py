@@ -4,7 +4,7 @@ from html import escape
 
 from loadtests.charts import number
 
-WIDTH, LEFT, RIGHT = 620, 84, 74
+WIDTH, LEFT, RIGHT = 620, 100, 74
 HEIGHT, ROW, LANE, GAP = 236, 46, 15, 2
 COLOURS = {"text_encoder": "c4", "image_encoder": "c5", "retriever": "c2", "decode": "c1", "outside": "c8"}
 SIDE_BY_SIDE = "_encoder"
@@ -37,7 +37,7 @@ def _bars(row: dict[str, float]) -> list[tuple[str, float, float, int]]:
 
 
 def _row(kind: str, row: dict[str, float], top: int, scale: float) -> str:
-    parts = [f'<text x="{LEFT - 10}" y="{top + 20}" text-anchor="end" class="kind">{escape(kind)}</text>']
+    parts = [f'<text x="{LEFT - 10}" y="{top + 20}" text-anchor="end" class="kind">{_readable(kind)}</text>']
     bars = _bars(row)
     has_two_lanes = any(lane for *_, lane in bars)
     for name, start_ms, length_ms, lane in bars:
