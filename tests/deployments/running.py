@@ -89,7 +89,8 @@ def service_with_zubrovia(config: Path, folder: Path) -> Iterator[Running]:
 
 def pids_of(service: Running, name: str) -> list[int]:
     """Processes under the launcher whose command holds `name`."""
-    return [pid for pid in processes.descendants_of(service.process.pid) if name in processes.command_of(pid)]
+    below = processes.descendants_of(service.process.pid)
+    return [pid for pid in below if name in processes.command_of(pid, max_chars=1000)]
 
 
 def until(condition, timeout_s: float = 300.0):
