@@ -12,6 +12,7 @@ from tqdm.asyncio import tqdm
 from atlas.trials import ATLAS, InventedCountry, Trial, invented_countries
 from mmrag.config import AppConfig
 from mmrag.config_file import read_config
+from mmrag.console import documents_with_progress
 from mmrag.evaluation import exact_match, recall_at_k
 from mmrag.local import Local
 from mmrag.pipeline import Pipeline
@@ -39,7 +40,8 @@ async def whole_atlas(store: str = "sqlite") -> AsyncIterator[tuple[Local, AppCo
         config = config.model_copy(update={"retriever": retriever, "limits": limits})
         local = Local(config)
         try:
-            await local.ingest(ATLAS)
+            with documents_with_progress(ATLAS, config.limits) as documents:
+                await local.ingest(documents)
             yield local, config
         finally:
             if store == "elasticsearch":

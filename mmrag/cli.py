@@ -99,7 +99,9 @@ def _ingest(options: argparse.Namespace) -> int:
         from mmrag.config_file import read_config
         from mmrag.local import Local
 
-        report = asyncio.run(Local(read_config(options.config), has_decoder=False).ingest(options.path))
+        config = read_config(options.config)
+        with documents_with_progress(options.path, config.limits) as documents:
+            report = asyncio.run(Local(config, has_decoder=False).ingest(documents))
     else:
         with documents_with_progress(options.path) as documents:
             report = _client(options).ingest(documents)

@@ -1,18 +1,17 @@
 """The whole system in one process: for the command line, evaluations, and notebooks."""
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from mmrag.cache import open_cache
 from mmrag.components import AnswerDecoder, ImageEmbedder, TextEmbedder
 from mmrag.config import AppConfig
-from mmrag.console import documents_with_progress
 from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.knowledge.passages import Splitter
 from mmrag.knowledge_base import KnowledgeBase
 from mmrag.parts import Decoder, Knowledge
 from mmrag.pipeline import Pipeline
-from mmrag.types import DEFAULT_TENANT, IngestReport, Query
+from mmrag.types import DEFAULT_TENANT, Document, IngestReport, Query, Refusal
 from mmrag.views import answer_view, search_view
 
 
@@ -46,11 +45,10 @@ class Local:
             requires_evidence=self._config.retriever.requires_evidence,
         )
 
-    async def ingest(self, path: Path) -> IngestReport:
-        """Put what lies at `path` into the knowledge base, with a progress bar."""
-        with documents_with_progress(path, self._config.limits) as documents:
-            async with self.knowledge.loading():
-                return await self.pipeline.ingest(DEFAULT_TENANT, documents)
+    async def ingest(self, documents: Iterable[Document | Refusal]) -> IngestReport:
+        """Put what can be taken into the knowledge base, and report the rest."""
+        async with self.knowledge.loading():
+            return await self.pipeline.ingest(DEFAULT_TENANT, documents)
 
     async def query(self, verb: str, fields: dict[str, Any]) -> dict[str, Any]:
         """`answer` or `search` with the fields of a Query; the result as the HTTP API would give it."""
