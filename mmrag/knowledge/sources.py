@@ -40,8 +40,12 @@ def read_documents(path: str | Path, limits: Limits = Limits()) -> Iterator[Docu
 
 def count_documents(path: str | Path) -> int:
     """About how many documents and refusals `read_documents` will yield; for progress bars."""
-    tables = _tables(Path(path))
-    return sum(map(count_lines, tables)) if tables else len(_groups(Path(path)))
+    path = Path(path)
+    if tables := _tables(path):
+        return sum(map(count_lines, tables))
+    groups = _groups(path)
+    leaves_out = len(_files(path)) > sum(map(len, groups))
+    return len(groups) + leaves_out
 
 
 def _tables(path: Path) -> list[Path]:

@@ -142,7 +142,7 @@ def test_a_folder_of_pictures_and_texts(tmp_path):
         Document("red_apple", "red apple", "A fruit.", [b"2", b"1"]),
         Document("sub/pear", "pear", "Green.", [b"3"]),
     ]
-    assert count_documents(tmp_path) == 3
+    assert count_documents(tmp_path) == 4
     assert refused.reason.startswith("left out: sub/thesis.pdf. What is read: .jsonl")
     assert list(read_documents(tmp_path / "notes.txt")) == documents[:1]
     [refused] = read_documents(tmp_path / "red_apple.txt", Limits(max_document_chars=1))
