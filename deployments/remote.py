@@ -12,7 +12,7 @@ import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from deployments.remote_calls import RemotePart
-from mmrag.batching import Batcher
+from mmrag.batching import Batcher, together
 from mmrag.config import DecoderConfig, ImageEncoderConfig, RetrieverConfig, TextEncoderConfig
 from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.errors import NotFound
@@ -29,8 +29,9 @@ from mmrag.types import (
 
 T = TypeVar("T")
 
-MAX_CALLS = 2
-"""Calls in flight to one component: while one is computed the next is on its way."""
+MAX_CALLS = 3
+"""Calls in flight for each replica of a component: while one is computed the next is there. All of them, where work is
+more than can be done: what autoscaling sees, whose target is to be below that."""
 
 MAX_DECODER_CALLS = 16
 """The decoder takes requests at any time: what arrives joins those being written. A call ends with its last answer."""
@@ -51,7 +52,7 @@ class RemoteTextEncoder(RemotePart):
             self._embed,
             max_batch_cost=MAX_TEXTS_PER_CALL,
             max_queue_cost=config.max_queued_texts,
-            max_concurrent_batches=MAX_CALLS,
+            max_concurrent_batches=lambda: MAX_CALLS * self.num_replicas,
             cost=len,
             name=self.name,
         )
@@ -59,7 +60,7 @@ class RemoteTextEncoder(RemotePart):
     async def embed(self, texts: list[str]) -> np.ndarray:
         """float32 [n, dimension], L2-normalised."""
         parts = _chunks(texts, lambda text: 1, MAX_TEXTS_PER_CALL)
-        return np.concatenate([await self._batcher.submit(part) for part in parts])
+        return np.concatenate(await together(self._batcher.submit(part) for part in parts))
 
     async def _embed(self, requests: list[list[str]]) -> Sequence[np.ndarray]:
         embeddings = await self.call("embed", [text for texts in requests for text in texts])
@@ -76,7 +77,7 @@ class RemoteImageEncoder(RemotePart):
             self._embed,
             max_batch_cost=MAX_PIXEL_BYTES_PER_CALL,
             max_queue_cost=config.max_queued_images * MAX_PIXEL_BYTES,
-            max_concurrent_batches=MAX_CALLS,
+            max_concurrent_batches=lambda: MAX_CALLS * self.num_replicas,
             cost=lambda images: sum(image.nbytes for image in images),
             name=self.name,
         )
@@ -84,7 +85,7 @@ class RemoteImageEncoder(RemotePart):
     async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:
         """Embeddings and grids of n decoded images, uint8 [height, width, 3 or 4] each."""
         parts = _chunks(images, lambda image: image.nbytes, MAX_PIXEL_BYTES_PER_CALL)
-        found = [await self._batcher.submit(part) for part in parts]
+        found = await together(self._batcher.submit(part) for part in parts)
         embeddings = np.concatenate([part.embeddings for part in found])
         return ImageEmbeddings(embeddings, np.concatenate([part.grids for part in found]))
 
@@ -102,7 +103,7 @@ class RemoteRetriever(RemotePart):
             self._search,
             max_batch_cost=32,
             max_queue_cost=config.max_queued_searches,
-            max_concurrent_batches=MAX_CALLS,
+            max_concurrent_batches=lambda: MAX_CALLS * self.num_replicas,
             cost=len,
             name=self.name,
         )

@@ -44,6 +44,12 @@ class RemotePart:
         """Calls in the queue in front of it."""
         return self._batcher.num_waiting
 
+    @property
+    def num_replicas(self) -> int:
+        """Replicas that calls are shared among by now, as far as Ray lets it be known: 1 before the first call."""
+        router = getattr(getattr(self._handle, "_router", None), "_asyncio_router", None)
+        return max(1, len(getattr(getattr(router, "request_router", None), "curr_replicas", ())))
+
     def __init__(self, handle: DeploymentHandle, name: str):
         self._handle = handle
         self.name = name

@@ -181,6 +181,16 @@ class Batcher(Generic[T, R]):
             self._start_batches()
 
 
+async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Await all; when one fails the others are cancelled, and what failed is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 def cut_sorted(items: Iterable[T], cost: Callable[[T], float], max_cost: float) -> Iterator[list[T]]:
     """Batches of `items`, which are sorted by cost, each of at most `max_cost` once all in it cost what its last does.
 

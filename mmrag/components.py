@@ -1,7 +1,7 @@
 """Each model with a queue in front of it and a thread beneath it: the awaitable parts of a pipeline.
 
 The same classes serve in one process (the command line, an evaluation) and inside the replicas of a cluster.
-Only one batch of a model runs at a time; its thread keeps the event loop free.
+Threads keep the event loop free: inputs are prepared in one while the model computes in others.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mmrag.batching import CHARS_PER_TOKEN, Batcher
+from mmrag.batching import Batcher, together
 from mmrag.config import DecoderConfig, ImageEncoderConfig, TextEncoderConfig
+from mmrag.cores import num_cores
 from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.types import Decoded, DecodeRequest, ImageEmbeddings
 
@@ -32,30 +33,38 @@ PIECE_INTERVAL_S = 0.02
 """A reader cannot tell pieces apart that follow each other more closely; each is a message through every hop."""
 
 
-class _OneThread:
-    """Runs a model's work outside the event loop, one piece at a time."""
+class _Threads:
+    """Run work outside the event loop, as many pieces at a time as there are threads."""
 
-    def __init__(self, name: str):
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+    def __init__(self, name: str, count: int = 1, on_start: Callable[[], None] = lambda: None):
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=on_start)
 
     async def run(self, work: Callable[[A], B], argument: A) -> B:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, argument)
 
 
 class TextEmbedder:
-    """`embed` for many callers at once over one TextEncoder."""
+    """`embed` for many callers at once over one TextEncoder.
+
+    On a CPU there is a thread for each core, and each computes batches of its own, of texts alike in length: that
+    costs less than all cores at one batch, which wait for each other after every product.
+    """
 
     def __init__(self, config: TextEncoderConfig):
         from mmrag.encoders.text import TextEncoder
 
         self.encoder = TextEncoder(config)
         self.fingerprint = text_fingerprint(config)
-        self._thread = _OneThread("text-encoder")
-        self._batcher: Batcher[str, np.ndarray] = Batcher(
+        self._tokenizing = _Threads("tokenizer")
+        num_workers, on_start = _workers(config)
+        self._encoding = _Threads("text-encoder", num_workers, on_start)
+        self._batcher: Batcher[list[int], np.ndarray] = Batcher(
             self._encode,
-            max_batch_cost=config.max_batch_tokens,
+            max_batch_cost=self.encoder.max_batch_tokens,
             max_queue_cost=config.max_queued_texts * config.max_tokens,
-            cost=lambda text: min(len(text) / CHARS_PER_TOKEN + 2, config.max_tokens),
+            max_concurrent_batches=num_workers,
+            cost=len,
+            sorts_by_cost=True,
             name="text encoder",
         )
 
@@ -63,10 +72,11 @@ class TextEmbedder:
         """float32 [n, dimension], L2-normalised. Raises Overloaded when too much waits."""
         if not texts:
             return np.empty((0, self.encoder.dimension), np.float32)
-        return np.stack(await _all(self._batcher.submit(text) for text in texts))
+        token_ids = await self._tokenizing.run(self.encoder.tokenize, texts)
+        return np.stack(await together(self._batcher.submit(ids) for ids in token_ids))
 
-    async def _encode(self, texts: list[str]) -> Sequence[np.ndarray]:
-        return list(await self._thread.run(self.encoder.encode, texts))
+    async def _encode(self, token_ids: list[list[int]]) -> Sequence[np.ndarray]:
+        return list(await self._encoding.run(self.encoder.encode_tokens, token_ids))
 
 
 class ImageEmbedder:
@@ -75,23 +85,31 @@ class ImageEmbedder:
     def __init__(self, config: ImageEncoderConfig):
         from mmrag.encoders.image import ImageEncoder
 
-        _use_threads(config.num_threads)
         self.encoder = ImageEncoder.load(config.model, config.device)
+        self.encoder.accelerate(config.precision)
         self.fingerprint = image_fingerprint(config)
-        self._thread = _OneThread("image-encoder")
+        self._preparing = _Threads("image-preparation")
+        num_workers, on_start = _workers(config)
+        self._encoding = _Threads("image-encoder", num_workers, on_start)
         self._batcher: Batcher[np.ndarray, tuple[np.ndarray, np.ndarray]] = Batcher(
-            self._encode, max_batch_cost=config.max_batch, max_queue_cost=config.max_queued_images, name="image encoder"
+            self._encode,
+            max_batch_cost=config.max_batch,
+            max_queue_cost=config.max_queued_images,
+            max_concurrent_batches=num_workers,
+            sorts_by_cost=True,
+            name="image encoder",
         )
 
     async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:
         """Embeddings and grids of n decoded images. Raises Overloaded when too much waits."""
         if not images:
-            return await self._thread.run(self.encoder.encode, [])
-        embeddings, grids = zip(*await _all(self._batcher.submit(image) for image in images), strict=True)
+            return self.encoder.encode([])
+        squares = await self._preparing.run(self.encoder.prepare, images)
+        embeddings, grids = zip(*await together(self._batcher.submit(square) for square in squares), strict=True)
         return ImageEmbeddings(np.stack(embeddings), np.stack(grids))
 
-    async def _encode(self, images: list[np.ndarray]) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-        found = await self._thread.run(self.encoder.encode, images)
+    async def _encode(self, squares: list[np.ndarray]) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+        found = await self._encoding.run(self.encoder.encode_squares, squares)
         return list(zip(found.embeddings, found.grids, strict=True))
 
 
@@ -104,13 +122,13 @@ class AnswerDecoder:
         _use_threads(config.num_threads)
         self.engine = Engine.load(config, group)
         self._max_passages = config.max_passages
-        self._preparing = _OneThread("fusion-decoder-inputs")
+        self._preparing = _Threads("fusion-decoder-inputs")
         self._num_preparing = 0
         self._loop = EngineLoop(self.engine)
 
     async def decode(self, requests: list[DecodeRequest]) -> list[Decoded]:
         """The answer to each request. Raises Overloaded when too much waits."""
-        return await _all(self._decode(request) for request in requests)
+        return await together(self._decode(request) for request in requests)
 
     async def stream(self, request: DecodeRequest) -> AsyncIterator[str | Decoded]:
         """Pieces of the answer as they are written, several tokens to a piece when they come fast, then the whole."""
@@ -207,18 +225,30 @@ async def _pause(job: "Job", changed: asyncio.Event) -> None:
         changed.set()  # there may be more to send by now
 
 
+def _workers(config: TextEncoderConfig | ImageEncoderConfig) -> tuple[int, Callable[[], None]]:
+    """How many threads compute at a time, and what each does first."""
+    if not config.device.startswith("cpu"):
+        return 1, lambda: None
+    return config.num_threads or num_cores(), _use_one_core
+
+
+_STARTING = threading.Lock()
+
+
+def _use_one_core() -> None:
+    """Products in the calling thread use one core; those of other threads use as many as before."""
+    import torch
+
+    with _STARTING:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # for this thread, and for those that have not computed anything yet
+        restore = threading.Thread(target=torch.set_num_threads, args=[before])
+        restore.start()
+        restore.join()
+
+
 def _use_threads(num_threads: int | None) -> None:
     if num_threads:
         import torch
 
         torch.set_num_threads(num_threads)
-
-
-async def _all(work) -> list:
-    """Await all; when one fails the others are cancelled, and what failed is raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -3,11 +3,13 @@
 import asyncio
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from mmrag.components import AnswerDecoder, ImageEmbedder
-from mmrag.config import DecoderConfig, ImageEncoderConfig
+from mmrag.components import AnswerDecoder, ImageEmbedder, TextEmbedder
+from mmrag.config import DecoderConfig, ImageEncoderConfig, TextEncoderConfig
+from mmrag.encoders.image import ImageEncoder
 from mmrag.errors import Overloaded
 from mmrag.types import Decoded, DecodeRequest, Passage
 
@@ -44,8 +46,6 @@ def test_models_use_as_many_threads_as_configured(models, threads):
     for num_threads in (threads + 1, threads + 2):
         AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), num_threads=num_threads))
         assert torch.get_num_threads() == num_threads
-    ImageEmbedder(ImageEncoderConfig(model=str(models / "image_encoder"), num_threads=threads + 1))
-    assert torch.get_num_threads() == threads + 1
 
 
 async def test_many_callers_share_the_engine_and_each_gets_its_own_answer(models):
@@ -95,3 +95,27 @@ async def test_leaving_out_each_passage_in_turn(models):
     shorter = [replace(asked, passages=[asked.passages[k]], explain=False) for k in (1, 0)]
     without = [other.text for other in await decoder.decode(shorter)]
     assert answer.attribution.without == {"p0#0": without[0], "p1#0": without[1]}
+
+
+async def test_texts_of_many_callers_are_shared_among_threads_of_one_core_each(threads):
+    torch.set_num_threads(threads + 2)
+    embedder = TextEmbedder(TextEncoderConfig(num_threads=2, precision="float32"))
+    texts = [f"number {i} " + "of many words " * (i % 9) for i in range(40)]
+    found = await asyncio.gather(*(embedder.embed(texts[i : i + 1 + i % 3]) for i in range(30)))
+    expected = embedder.encoder.encode(texts)
+    for i, embeddings in enumerate(found):
+        np.testing.assert_allclose(embeddings, expected[i : i + 1 + i % 3], atol=1e-5)
+    in_workers = [embedder._encoding._executor.submit(torch.get_num_threads) for _ in range(4)]
+    assert {each.result() for each in in_workers} == {1}
+    assert torch.get_num_threads() == threads + 2
+
+
+async def test_pictures_of_many_callers_come_back_as_one_encoder_sees_them(models):
+    embedder = ImageEmbedder(ImageEncoderConfig(model=str(models / "image_encoder"), num_threads=2))
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 255, (20 + i, 30, 3 + i % 2), np.uint8) for i in range(9)]
+    found = await asyncio.gather(*(embedder.embed([image]) for image in images))
+    plain = ImageEncoder.load(models / "image_encoder").encode(images)
+    cosines = (np.concatenate([each.embeddings for each in found]) * plain.embeddings).sum(1)
+    assert cosines.min() > 0.999
+    assert (await embedder.embed([])).embeddings.shape == (0, plain.embeddings.shape[1])

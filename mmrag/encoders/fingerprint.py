@@ -14,13 +14,13 @@ from mmrag.encoders.tokenizer import model_directory
 
 
 def text_fingerprint(config: TextEncoderConfig) -> str:
-    """Equal fingerprints give equal embeddings of equal texts."""
+    """Equal fingerprints give equal embeddings of equal texts, but for how processors round."""
     directory = model_directory(config.model, config.revision)
     return f"text:{_digest_of_files(str(directory.resolve()))}:{config.pooling}:{config.max_tokens}"
 
 
 def image_fingerprint(config: ImageEncoderConfig) -> str:
-    """Equal fingerprints give equal embeddings of equal images."""
+    """Equal fingerprints give equal embeddings of equal images, but for how processors round."""
     return f"image:{_image_model(config.model)}:{PREPROCESSING_VERSION}"
 
 

@@ -1,15 +1,19 @@
 """Texts to embeddings with any Hugging Face encoder."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmrag.batching import cut_sorted
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.bert import is_plain_bert, load_bert
+from mmrag.encoders.packed_bert import PackedBert
+from mmrag.encoders.precision import can_pack, product_dtype
 from mmrag.encoders.tokenizer import load_tokenizer, model_directory
 from mmrag.errors import ConfigurationError
+
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 512, 16_384
+"""A core gains nothing from larger batches, and who waits for them loses; a GPU is filled by large ones only."""
 
 
 class TextEncoder:
@@ -25,9 +29,12 @@ class TextEncoder:
         self.config = config
         self._tokenizer = load_tokenizer(config)
         self._tokenizer.enable_truncation(config.max_tokens)
-        self._model = _load_model(config)
+        self._dtype = product_dtype(config.precision, config.device)
+        self._model = _load_model(config, self._dtype)
         self._pad_id = getattr(self._model.config, "pad_token_id", None) or 0
         self.dimension: int = self._model.config.hidden_size
+        is_on_cpu = torch.device(config.device).type == "cpu"
+        self.max_batch_tokens = config.max_batch_tokens or (CPU_BATCH_TOKENS if is_on_cpu else GPU_BATCH_TOKENS)
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Embed n texts; longer ones are cut at `max_tokens`.
@@ -36,21 +43,31 @@ class TextEncoder:
             float32 [n, dimension], rows of length 1.
         """
         embeddings = np.empty((len(texts), self.dimension), dtype=np.float32)
-        token_ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
-        for positions in _batches_by_length(token_ids, self.config.max_batch_tokens):
-            embeddings[positions] = self._encode_batch([token_ids[i] for i in positions])
+        token_ids = self.tokenize(texts)
+        by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
+        for positions in cut_sorted(by_length, lambda i: len(token_ids[i]), self.max_batch_tokens):
+            embeddings[positions] = self.encode_tokens([token_ids[i] for i in positions])
         return embeddings
 
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """The token ids of each text, at most `max_tokens`."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+
     @torch.inference_mode()
-    def _encode_batch(self, token_ids: list[list[int]]) -> np.ndarray:
+    def encode_tokens(self, token_ids: list[list[int]]) -> np.ndarray:
+        """Embed n texts, given their token ids, in one batch: float32 [n, dimension]. Threads may share the encoder."""
         lengths = torch.tensor([len(ids) for ids in token_ids])
         width = int(lengths.max())
         inputs = torch.tensor([ids + [self._pad_id] * (width - len(ids)) for ids in token_ids])
         mask = torch.arange(width) < lengths[:, None]
         inputs, mask = inputs.to(self.config.device), mask.to(self.config.device)
-        states = self._model(input_ids=inputs, attention_mask=mask.long()).last_hidden_state
-        pooled = pool(states.float(), mask, self.config.pooling)
+        pooled = pool(self._states(inputs, mask).float(), mask, self.config.pooling)
         return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+
+    def _states(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        is_mixed = inputs.is_cuda and self._dtype != torch.float32  # on a CPU only PackedBert is
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_mixed):
+            return self._model(input_ids=inputs, attention_mask=mask.long()).last_hidden_state
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -63,22 +80,11 @@ def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def _batches_by_length(token_ids: list[list[int]], max_batch_tokens: int) -> Iterator[list[int]]:
-    # Neighbours in length share a batch, so hardly anything is padding.
-    batch: list[int] = []
-    for i in sorted(range(len(token_ids)), key=lambda i: len(token_ids[i])):
-        if batch and len(token_ids[i]) * (len(batch) + 1) > max_batch_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def _load_model(config: TextEncoderConfig) -> torch.nn.Module:
+def _load_model(config: TextEncoderConfig, dtype: torch.dtype) -> torch.nn.Module:
     directory = model_directory(config.model, config.revision)
     if is_plain_bert(directory):
-        return load_bert(directory).to(config.device)
+        bert = load_bert(directory)
+        return PackedBert(bert, dtype) if can_pack(config.device) else bert.to(config.device)
     from transformers import AutoConfig, AutoModel
 
     try:

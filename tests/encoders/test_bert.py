@@ -7,6 +7,7 @@ from transformers import AutoModel, BertConfig, BertModel
 
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.bert import is_plain_bert, load_bert
+from mmrag.encoders.packed_bert import PackedBert
 from mmrag.encoders.tokenizer import model_directory
 
 SMALL = dict(
@@ -49,3 +50,15 @@ def test_equals_transformers_on_the_default_model(inputs):
 def test_other_kinds_of_bert_are_left_to_transformers(tmp_path):
     BertModel(BertConfig(**SMALL, hidden_act="relu")).save_pretrained(tmp_path)
     assert not is_plain_bert(tmp_path)
+
+
+def test_packed_it_computes_the_same(tmp_path, inputs):
+    BertModel(BertConfig(**SMALL)).save_pretrained(tmp_path)
+    bert = load_bert(tmp_path)
+    real = inputs["attention_mask"].bool()
+    with torch.inference_mode():
+        plain = bert(**inputs).last_hidden_state[real]
+        packed = PackedBert(bert, torch.float32)(**inputs).last_hidden_state[real]
+        rough = PackedBert(bert, torch.bfloat16)(**inputs).last_hidden_state[real]
+    torch.testing.assert_close(packed, plain, atol=2e-5, rtol=1e-4)
+    assert torch.cosine_similarity(rough, plain).min() > 0.999

