@@ -4,6 +4,8 @@ import base64
 import itertools
 import os
 import statistics
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,32 +63,35 @@ class Comparison:
     def measure(self, parts: list[str]) -> None:
         """Servers of the same kind are started once for all parts that need them."""
         ours = self._running.start([OURS])
-        if {"texts", "images"} & set(parts):
-            sides = ours | self._start(EMBEDDING_PEERS)
-            if "texts" in parts:
-                self.found["texts"] = self._documented(sides)
-            if "images" in parts:
-                self.found["images"] = self._images(sides)
-            self._stop(sides)
-        if "session" in parts:
-            sides = ours | self._start(EMBEDDING_PEERS, "ours")
-            self.found["session"] = self._same_session(sides)
-            self._stop(sides)
-        for name, part in (("batches", self._batches), ("cache", self._cache)):
-            if name in parts:
-                self.found[name] = part(*ours[OURS_NAME])
-        if {"answers", "alone", "overload"} & set(parts):
-            self._measure_answers(parts, ours)
+        if not ours:
+            return
+        self._among(ours, EMBEDDING_PEERS, "theirs", {"texts": self._documented, "images": self._images}, parts)
+        self._among(ours, EMBEDDING_PEERS, "ours", {"session": self._same_session}, parts)
+        self._among(ours, ANSWER_PEERS, "theirs", {"answers": self._answers}, parts)
+        alone = {"batches": self._batches, "cache": self._cache, "alone": self._alone, "overload": self._overload}
+        for name in (name for name in alone if name in parts):
+            self._take(name, lambda name=name: alone[name](*ours[OURS_NAME]))
 
-    def _measure_answers(self, parts: list[str], ours: Sides) -> None:
-        if "answers" in parts:
-            sides = ours | self._start(ANSWER_PEERS)
-            self.found["answers"] = self._answers(sides)
-            self._stop(sides)
-        if "alone" in parts:
-            self.found["alone"] = self._alone(*ours[OURS_NAME])
-        if "overload" in parts:
-            self.found["overload"] = self._overload(*ours[OURS_NAME])
+    def _among(
+        self, ours: Sides, peers: list[Peer], session: str, work: dict[str, Callable[[Sides], Part]], parts: list[str]
+    ) -> None:
+        """Those of `parts` that are in `work`, with the peers, which run only for that."""
+        names = [name for name in work if name in parts]
+        if not names:
+            return
+        sides = ours | self._start(peers, session)
+        for name in names:
+            self._take(name, lambda name=name: work[name](sides))
+        self._stop(sides)
+
+    def _take(self, name: str, work: Callable[[], Part]) -> None:
+        """What fails is said, and the other parts are still measured."""
+        print(f"{name}:", file=sys.stderr, flush=True)
+        try:
+            self.found[name] = work()
+        except Exception as error:
+            traceback.print_exc()
+            self._running.missing[name] = f"could not be measured: {type(error).__name__}: {error}"
 
     def _documented(self, sides: Sides) -> Part:
         part = self._everybody(sides, "texts", self._texts, NUM_CALLERS, has_bare=True)

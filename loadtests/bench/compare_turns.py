@@ -55,10 +55,12 @@ def closed_turn(server: Server, requests: Iterator[bytes], num_callers: int, spa
     """`num_callers` who never leave the server idle."""
     looks: list[tuple[float, ...]] = []
 
-    def look() -> None:
-        looks.append((server.cpu_s(), server.cpu_of_s(ENCODER), *busy_cores()))
-
     with server.turn():
+        clock = server.clock(ENCODER)
+
+        def look() -> None:
+            looks.append((*clock(), *busy_cores()))
+
         load = run(closed_loop(server.port, requests, num_callers, span_s, warm_up_s, look))
     if load.problem:
         print(f"{server.name}: {load.num_failed} requests failed: {load.problem}", file=sys.stderr, flush=True)
