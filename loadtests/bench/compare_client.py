@@ -11,6 +11,8 @@ import numpy as np
 import orjson
 
 TIMEOUT_S = 60.0
+BACK_OFF_S = 0.1
+"""How long a caller who was refused waits before asking again."""
 
 Look = Callable[[], object]
 
@@ -91,6 +93,8 @@ async def closed_loop(
                 now_s = time.perf_counter()
                 if begins_s <= now_s <= ends_s:
                     load.add(status, body, 1000 * (now_s - started_s))
+                if status != 200:
+                    await asyncio.sleep(BACK_OFF_S)
 
     await asyncio.gather(*(caller() for _ in range(num_callers)))
     await asyncio.sleep(max(0.0, ends_s + 0.05 - time.perf_counter()))
