@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import math
 import os
 import statistics
 import sys
@@ -156,7 +157,7 @@ class Comparison:
             models_ms = 1000 * bare.do(do="models", **job)[0]["cpu_s"]
         finally:
             bare.close()
-        whole_ms = part.turns[OURS_NAME].cpu_ms
+        whole_ms = part.turns[OURS_NAME].cpu_ms or math.inf
         name = "whole answers at saturation: part of the processor time spent outside the models"
         part.rows.append(Row(name, 1 - models_ms / whole_ms, None, "", 0.25, is_at_most=True))
         part.notes.append(f"processor time of an answer: {whole_ms:.1f} ms, of its models alone {models_ms:.1f} ms")
@@ -211,6 +212,8 @@ class Comparison:
             return lambda: closed_turn(server, requests, num_callers, self._turn_s, self._warm_up_s)
 
         turns: dict[str, Callable[[], Turn]] = {name: side(*sides[name]) for name in sides if name in able}
+        if OURS_NAME not in turns:
+            raise RuntimeError(f"{OURS_NAME} does not answer: {self._running.missing}")
         if has_bare:
             turns[BARE] = self._bare.turn
         return Part(turns=self._medians(turns))
