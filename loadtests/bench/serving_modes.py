@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from loadtests.bench.compare_client import closed_loop, request_bytes, run
-from loadtests.bench.compare_servers import Server
+from loadtests.bench.compare_servers import Server, free_port
 from loadtests.bench.compare_workload import questions
 
 MODES: dict[str, dict[str, str]] = {
@@ -75,7 +75,7 @@ def command(mode: str) -> list[str]:
         "import sys; from deployments import launch; before = launch.environment; "
         f"launch.environment = lambda *a, **k: before(*a, **k) | {MODES[mode]!r}; sys.exit(launch.main(sys.argv[1:]))"
     )
-    return [sys.executable, "-c", code, "--port", "{port}", "--metrics-port", "0"]
+    return [sys.executable, "-c", code, "--port", "{port}", "--metrics-port", str(free_port())]
 
 
 if __name__ == "__main__":
