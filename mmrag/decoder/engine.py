@@ -1,7 +1,7 @@
 """The decoding engine: every step the scheduler decides, the worker computes, and the results are handed out.
 
 An answer does not depend on its company. On a CPU in float32 its scores are the same to the last bit whatever else
-is read or written (`tests/decoder/test_engine.py`): each source is padded to a length of its own, each step has a
+is read or written (`tests/decoder/test_engine.py`): sources are read without padding, each step and reading has a
 multiple of four rows, attention sees a multiple of sixteen keys, and nothing is summed across requests. Between
 machines, numbers of threads or ranks, and on a GPU, sums round differently: a near tie may be decided otherwise.
 
