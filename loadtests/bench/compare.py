@@ -30,7 +30,7 @@ def main() -> int:
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, _leave)
     machine = describe()
-    logs = Path(tempfile.mkdtemp(prefix="compare-"))  # not mmrag-…: a service that starts clears those of dead runs away
+    logs = Path(tempfile.mkdtemp(prefix="compare-"))  # not mmrag-…: a service that starts clears those away
     print(f"the servers' logs: {logs}", file=sys.stderr)
     with Running(logs) as running:
         comparison = Comparison(running, set(options.peers), options.scale, options.rounds)

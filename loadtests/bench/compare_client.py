@@ -11,6 +11,9 @@ import numpy as np
 import orjson
 
 TIMEOUT_S = 60.0
+DRAIN_S = 15.0
+"""How long the last answers are waited for, which no longer count."""
+
 BACK_OFF_S = 0.1
 """How long a caller who was refused waits before asking again."""
 
@@ -96,7 +99,12 @@ async def closed_loop(
                 if status != 200:
                     await asyncio.sleep(BACK_OFF_S)
 
-    await asyncio.gather(*(caller() for _ in range(num_callers)))
+    callers = [asyncio.create_task(caller()) for _ in range(num_callers)]
+    done, late = await asyncio.wait(callers, timeout=warm_up_s + span_s + DRAIN_S)
+    for task in late:
+        task.cancel()
+    for task in done:
+        task.result()
     await asyncio.sleep(max(0.0, ends_s + 0.05 - time.perf_counter()))
     load.client_cores = (used_s[1] - used_s[0]) / span_s
     return load
