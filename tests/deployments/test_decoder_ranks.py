@@ -117,9 +117,8 @@ def test_a_killed_replica_takes_its_ranks_along(service):
 @pytest.mark.integration
 def test_it_answers_as_one_process_does(service, config):
     alone = read_config(config)
-    alone = alone.model_copy(update={"decoder": alone.decoder.model_copy(update={"tensor_parallel_size": 1})})
-    retriever = alone.retriever.model_copy(update={"path": str(config.parent / alone.retriever.path)})
-    local = Local(alone.model_copy(update={"retriever": retriever}))
+    decoder = alone.decoder.model_copy(update={"tensor_parallel_size": 1})
+    local = Local(alone.model_copy(update={"decoder": decoder}))
     asked = [asyncio.run(local.query("answer", {"text": text, "max_new_tokens": MAX_NEW_TOKENS})) for text in TEXTS]
     assert answers_of(service) == [answer["answer"] for answer in asked]
 

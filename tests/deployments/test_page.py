@@ -131,6 +131,7 @@ def test_an_example_shows_the_picture_that_it_names(page, http):
         http.delete(f"/v1/documents/{name}")
     example.click()
     assert error_shown(page) == "This knowledge base has no picture of balloon."
+    page.get_log("browser")  # that the picture is gone is said there, too
 
 
 def test_every_control_has_a_name(page):

@@ -31,7 +31,7 @@ def test_a_server_sleeps_until_its_turn_and_ends_with_its_children(running):
     requests = (a.request("texts", str(number)) for number in itertools.count())
     turn = closed_turn(server, requests, 4, span_s=0.5, warm_up_s=0.1)
     assert turn.per_s > 0 and turn.failed_per_s == 0 and turn.cpu_ms > 0
-    assert turn.client_cores > 0 and turn.busy_cores > 0
+    assert turn.client_cores > 0
     assert is_asleep(server) and is_asleep(other)
     processes = server.processes()
     running.stop(iter([server]))
