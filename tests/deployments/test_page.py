@@ -46,6 +46,8 @@ def page(browser, http):
         "images": [data_uri(png((9, 9, 99)))],
     }
     http.post("/v1/documents", json={"documents": [document]}).raise_for_status()
+    browser.get("about:blank")  # ends what the page of the last test was still loading
+    browser.get_log("browser")
     browser.get(str(http.base_url))
     yield browser
     severe = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
