@@ -1,12 +1,11 @@
 """Reading the pictures that documents name."""
 
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
 from mmrag.images import parse_data_uri
+from mmrag.knowledge.files import missing
 
 
 def read_image(folder: Path, name: str, param: str, limits: Limits) -> bytes:
@@ -25,15 +24,3 @@ def read_image(folder: Path, name: str, param: str, limits: Limits) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InvalidRequest(f"the image {name!r:.200} cannot be read: {reason}", param=param) from error
-
-
-def missing(path: Path) -> str:
-    """That there is no such file, and which there is."""
-    names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    return f"there is no file {path}{near_miss(path.name, names)}"
-
-
-def near_miss(name: str, known: Sequence[str]) -> str:
-    """Which of the `known` names was meant, in brackets; nothing where none is near."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

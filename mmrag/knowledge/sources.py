@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
-from mmrag.knowledge.pictures import missing, read_image
+from mmrag.knowledge.files import missing, readable
+from mmrag.knowledge.pictures import read_image
 from mmrag.knowledge.tables import TABLE_SUFFIXES, count_lines, read_table
 from mmrag.types import Document, Refusal
 
@@ -29,7 +30,7 @@ def read_documents(path: str | Path, limits: Limits = Limits()) -> Iterator[Docu
     Images are named by paths relative to the file, inside its folder, or given as data URIs.
 
     Raises:
-        InvalidRequest: there is nothing at `path` that can be read, or a CSV's header is wrong.
+        InvalidRequest: there is nothing at `path` that can be read, a table cannot be read, or a CSV's header is wrong.
     """
     path = Path(path)
     tables, groups = _tables(path), _groups(path)
@@ -102,10 +103,11 @@ def _document_of_files(folder: Path, files: list[Path], limits: Limits) -> Docum
 
 
 def _read_text(file: Path, limits: Limits) -> str:
-    if file.stat().st_size > 4 * limits.max_document_chars:  # UTF-8 takes four bytes at most
-        raise TooLarge(f"{file} has more than {limits.max_document_chars:,} characters", param="text")
     try:
-        return file.read_text(encoding="utf-8-sig")
+        with readable(file):
+            if file.stat().st_size > 4 * limits.max_document_chars:  # UTF-8 takes four bytes at most
+                raise TooLarge(f"{file} has more than {limits.max_document_chars:,} characters", param="text")
+            return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{file} is not UTF-8 text; save it as UTF-8", param="text") from error
 

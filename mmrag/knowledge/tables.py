@@ -11,7 +11,9 @@ from typing import Any, TextIO
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest
-from mmrag.knowledge.pictures import near_miss, read_image
+from mmrag.knowledge.files import readable
+from mmrag.knowledge.pictures import read_image
+from mmrag.near_miss import near_miss
 from mmrag.types import Document, MetadataValue, Refusal
 
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -32,17 +34,18 @@ def read_table(path: Path, limits: Limits = Limits(), named: set[Path] | None = 
 
 def count_lines(path: Path) -> int:
     """How many documents and refusals `read_table` will yield; 0 where that is found out only by reading."""
-    if path.suffix.lower() in JSONL_SUFFIXES:
-        with path.open("rb") as file:
-            return sum(1 for line in file if line.strip())
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file, suppress(csv.Error):
-        return max(0, sum(1 for row in csv.reader(file, delimiter=_delimiter(file)) if row) - 1)
+    with suppress(csv.Error, OSError):
+        if path.suffix.lower() in JSONL_SUFFIXES:
+            with path.open("rb") as file:
+                return sum(1 for line in file if line.strip())
+        with _open_csv(path) as file:
+            return max(0, sum(1 for row in csv.reader(file, delimiter=_delimiter(file)) if row) - 1)
     return 0
 
 
 def read_jsonl(path: Path, limits: Limits, named: set[Path]) -> Iterator[Document | Refusal]:
     """One object a line: `{"id", "title"?, "text"?, "image"?, "images"?: [], "labels"?: [], "metadata"?: {}}`."""
-    with path.open("rb") as file:
+    with readable(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield _guard(path, number, lambda line=line: json.loads(line.decode("utf-8-sig")), limits, named)
@@ -55,12 +58,11 @@ def read_csv(path: Path, limits: Limits, named: set[Path]) -> Iterator[Document 
     are separated by commas, or as the header is, by semicolons or tabs.
 
     Raises:
-        InvalidRequest: the header is wrong.
+        InvalidRequest: the file cannot be read, or its header is wrong.
     """
     csv.field_size_limit(limits.max_document_chars * 2)
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-        rows = csv.DictReader(file, strict=True, delimiter=_delimiter(file))
-        _check_header(path, rows.fieldnames or [])
+    with readable(path), _open_csv(path) as file:
+        rows = _rows_below_header(path, file)
         while True:
             try:
                 row = next(rows, None)
@@ -70,6 +72,20 @@ def read_csv(path: Path, limits: Limits, named: set[Path]) -> Iterator[Document 
             if row is None:
                 return
             yield _guard(path, rows.line_num, lambda row=row: _fields_of_row(_utf8(row)), limits, named)
+
+
+def _open_csv(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", newline="", errors="surrogateescape")
+
+
+def _rows_below_header(path: Path, file: TextIO) -> csv.DictReader:
+    try:
+        rows = csv.DictReader(file, strict=True, delimiter=_delimiter(file))
+        columns = rows.fieldnames or []
+    except csv.Error as error:
+        raise InvalidRequest(f"{path.name}:1: the header is not CSV: {error}", param="path") from error
+    _check_header(path, columns)
+    return rows
 
 
 def _delimiter(file: TextIO) -> str:
@@ -94,7 +110,7 @@ def _guard(
     try:
         fields = read_fields()
         return _document(path.parent, fields, limits, named)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also for a number of thousands of digits
         return _refusal(path, line, InvalidRequest(f"this is no JSON object in UTF-8: {error}"))
     except InvalidRequest as error:
         document_id = fields.get("id") if isinstance(fields, dict) else None
@@ -115,7 +131,7 @@ def _document(folder: Path, fields: Any, limits: Limits, named: set[Path]) -> Do
             raise InvalidRequest(f"unknown field {name!r}{meant}; put fields of your own into metadata", param=name)
     if "id" not in fields:
         raise InvalidRequest("the field id is missing", param="id")
-    document_id = str(fields["id"]) if isinstance(fields["id"], int) else fields["id"]
+    document_id = str(fields["id"]) if type(fields["id"]) is int else fields["id"]
     names = _list_of_strings(fields, "images")
     names += [_string(fields, "image")] if fields.get("image") else []
     if not isinstance(fields.get("metadata") or {}, dict):

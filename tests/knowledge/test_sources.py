@@ -1,5 +1,6 @@
 import base64
 import json
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +8,8 @@ from mmrag.config import Limits
 from mmrag.errors import InvalidRequest
 from mmrag.knowledge.sources import count_documents, read_documents
 from mmrag.types import Document, Refusal
+
+UNREADABLE = Path("/proc/self/mem")
 
 
 def _jsonl(folder, *rows):
@@ -54,6 +57,8 @@ def test_jsonl_with_images_by_path_and_as_data_uri(tmp_path):
         (b'{"id": "b",', None, "no JSON object in UTF-8"),
         (b'{"id": "\xff"}', None, "no JSON object in UTF-8"),
         (b"[" * 100_000, None, "no JSON object in UTF-8"),
+        (b'{"id": "b", "metadata": {"n": ' + b"1" * 5_000 + b"}}", None, "no JSON object in UTF-8"),
+        ({"id": True}, "id", "id must be a string"),
         ({"id": "good"}, "id", "used before"),
     ],
 )
@@ -107,7 +112,12 @@ def test_a_csv_row_in_another_encoding_is_refused_and_says_how_to_save_it(tmp_pa
 
 @pytest.mark.parametrize(
     ("header", "message"),
-    [("titel,id", "column 'titel': did you mean 'title'"), ("title,text", "no column id"), ("", "no column id")],
+    [
+        ("titel,id", "column 'titel': did you mean 'title'"),
+        ("title,text", "no column id"),
+        ("", "no column id"),
+        ('"id"x,title', "the header is not CSV"),
+    ],
 )
 def test_a_csv_header_is_checked(tmp_path, header, message):
     (tmp_path / "things.csv").write_text(f"{header}\na,b\n")
@@ -179,6 +189,24 @@ def test_a_wrong_path_is_explained(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequest, match=message):
         list(read_documents(tmp_path / name))
+
+
+@pytest.mark.skipif(not UNREADABLE.is_file(), reason="a file that cannot be read even by root is a matter of Linux")
+@pytest.mark.parametrize("name", ["things.jsonl", "things.csv"])
+def test_a_table_that_cannot_be_read_is_named(tmp_path, name):
+    (tmp_path / name).symlink_to(UNREADABLE)
+    assert count_documents(tmp_path / name) == 0
+    with pytest.raises(InvalidRequest, match=rf"{name} cannot be read: Input/output error"):
+        list(read_documents(tmp_path / name))
+
+
+@pytest.mark.skipif(not UNREADABLE.is_file(), reason="a file that cannot be read even by root is a matter of Linux")
+def test_a_text_that_cannot_be_read_is_refused_and_the_others_are_read(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"Apples are red.")
+    (tmp_path / "b.txt").symlink_to(UNREADABLE)
+    read, refused = read_documents(tmp_path)
+    assert read.text == "Apples are red."
+    assert refused.document_id == "b" and "cannot be read" in refused.reason
 
 
 def test_reading_streams(tmp_path):
