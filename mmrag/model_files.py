@@ -1,11 +1,11 @@
 """Whether the models that a configuration names are there, found out in a moment: without loading one."""
 
-import difflib
 import re
 from pathlib import Path
 
 from mmrag.config import AppConfig
 from mmrag.errors import ConfigurationError
+from mmrag.near_miss import near_miss
 
 _TOKENIZER = ("tokenizer.json", "spiece.model")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -46,5 +46,4 @@ def _missing_files(folder: Path, needs_tokenizer: bool) -> list[str]:
 
 def _did_you_mean(folder: Path) -> str:
     names = [other.name for other in folder.parent.iterdir() if other.is_dir()] if folder.parent.is_dir() else []
-    close = difflib.get_close_matches(folder.name, names, n=1)
-    return f" (did you mean {folder.parent / close[0]}?)" if close else ""
+    return near_miss(folder.name, names)

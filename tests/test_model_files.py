@@ -30,7 +30,7 @@ def test_what_is_there_or_may_be_on_the_hub_passes(models):
 @pytest.mark.parametrize(
     ("section", "model", "words"),
     [
-        ("decoder", "atlas/weights/fusion_decodr", "did you mean atlas/weights/fusion_decoder?"),
+        ("decoder", "atlas/weights/fusion_decodr", "did you mean 'fusion_decoder'?"),
         ("decoder", "nowhere/at/all", "there is no folder nowhere/at/all; name a folder that `mmrag train` wrote"),
         ("decoder", "atlas/decoder", "there is no folder atlas/decoder"),
         ("decoder", "atlas/weights/image_encoder", "has no tokenizer.json"),
