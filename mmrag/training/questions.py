@@ -20,7 +20,7 @@ from mmrag.config import AppConfig
 from mmrag.decoder.additions import with_additions
 from mmrag.decoder.fusion import FusionDecoder
 from mmrag.errors import InvalidRequest, MmragError
-from mmrag.knowledge.sources import read_image
+from mmrag.knowledge.pictures import read_image
 from mmrag.local import Local
 from mmrag.training.data import Example, drop_modality
 from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
