@@ -9,19 +9,21 @@ there is no answer.
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmrag.cache import EmbeddingCache, embedding_key
+from mmrag.batching import together
+from mmrag.cache import EmbeddingCache
+from mmrag.cached_encoders import CachedEncoders
 from mmrag.config import Limits
 from mmrag.errors import DeadlineExceeded, Unavailable
-from mmrag.images import MAX_DECODED, decode_image
 from mmrag.knowledge.ingest import Ingestor
 from mmrag.knowledge.passages import Splitter
 from mmrag.parts import Decoder, EmbedsImages, EmbedsTexts, Knowledge
+from mmrag.trace import Trace
 from mmrag.types import (
     Answer,
     Decoded,
@@ -50,32 +52,6 @@ class _Embedded:
     grid: np.ndarray | None = None
 
 
-@dataclass(slots=True)
-class _Trace:
-    """What happened on the way: stage timings, and what had to be left out."""
-
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    degraded: list[str] = field(default_factory=list)
-    started_s: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def stage(self, name: str):
-        started_s = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings_ms[name] = round(1000 * (time.perf_counter() - started_s), 2)
-
-    async def or_degrade(self, part: str, work: Awaitable):
-        """The result of `work`; None, and a note, where `part` is down."""
-        try:
-            with self.stage(part):
-                return await work
-        except Unavailable as error:
-            self.degraded.append(f"{part}: {error}")
-            return None
-
-
 class Pipeline:
     """Answers queries from a knowledge base. See the module's docstring."""
 
@@ -91,11 +67,9 @@ class Pipeline:
         limits: Limits = Limits(),
         requires_evidence: bool = False,
     ):
-        self._text_encoder = text_encoder
-        self._image_encoder = image_encoder
+        self._encoders = CachedEncoders(text_encoder, image_encoder, cache, limits)
         self._retriever = retriever
         self._decoder = decoder
-        self._cache = cache
         self._limits = limits
         self._requires_evidence = requires_evidence
         self._ingestor = Ingestor(text_encoder, image_encoder, retriever, splitter, limits)
@@ -107,7 +81,7 @@ class Pipeline:
             InvalidRequest: the query is empty, malformed or beyond a limit, or filters on a field that there is not.
             DeadlineExceeded, Overloaded, Unavailable: as their names say.
         """
-        trace, query = _Trace(), self._timed(query)
+        trace, query = Trace(), self._timed(query)
         async with _until(query.deadline_s):
             embedded, passages = await self._gather_evidence(query, trace)
             with trace.stage("decode"):
@@ -116,7 +90,7 @@ class Pipeline:
 
     async def stream(self, query: Query) -> AsyncIterator[str | Answer]:
         """Like `answer`, but yields the text in pieces as it is written, and the whole Answer last."""
-        trace, query = _Trace(), self._timed(query)
+        trace, query = Trace(), self._timed(query)
         decoded: Decoded | None = None
         async with _until(query.deadline_s):
             embedded, passages = await self._gather_evidence(query, trace)
@@ -132,7 +106,7 @@ class Pipeline:
 
     async def search(self, query: Query) -> Answer:
         """The passages for `query`, as an Answer whose text is empty."""
-        trace, query = _Trace(), self._timed(query)
+        trace, query = Trace(), self._timed(query)
         async with _until(query.deadline_s):
             _, passages = await self._gather_evidence(query, trace)
         return _answer(Decoded(text=""), passages, trace)
@@ -145,8 +119,8 @@ class Pipeline:
         texts = [i for i, value in enumerate(inputs) if isinstance(value, str)]
         images = [i for i, value in enumerate(inputs) if isinstance(value, bytes)]
         async with _until(time.time() + self._limits.timeout_s):
-            text_embeddings, image_embeddings = await asyncio.gather(
-                self._embed_texts([inputs[i] for i in texts]), self._embed_images([inputs[i] for i in images])
+            text_embeddings, image_embeddings = await together(
+                [self._encoders.texts([inputs[i] for i in texts]), self._encoders.images([inputs[i] for i in images])]
             )
         by_position = dict(zip(texts, text_embeddings, strict=True))
         by_position |= {i: embedding for i, (embedding, _) in zip(images, image_embeddings, strict=True)}
@@ -181,7 +155,7 @@ class Pipeline:
         """A picture of one of the tenant's documents; raises NotFound."""
         return await self._retriever.image(tenant, image_id)
 
-    async def _gather_evidence(self, query: Query, trace: _Trace) -> tuple[_Embedded, Evidence]:
+    async def _gather_evidence(self, query: Query, trace: Trace) -> tuple[_Embedded, Evidence]:
         check_query(query, self._limits)
         embedded = await self._embed_query(query, trace)
         if embedded.image is None and not query.text:
@@ -194,40 +168,20 @@ class Pipeline:
         trace.degraded += [f"retriever: {note}" for note in evidence.degraded]
         return embedded, evidence
 
-    async def _embed_query(self, query: Query, trace: _Trace) -> _Embedded:
+    async def _embed_query(self, query: Query, trace: Trace) -> _Embedded:
         embedded = _Embedded()
 
         async def embed_text() -> None:
-            if found := await trace.or_degrade("text_encoder", self._embed_texts([query.text])):
+            if found := await trace.or_degrade("text_encoder", self._encoders.texts([query.text])):
                 embedded.text = found[0]
 
         async def embed_image() -> None:
-            if found := await trace.or_degrade("image_encoder", self._embed_images([query.image])):
+            if found := await trace.or_degrade("image_encoder", self._encoders.images([query.image])):
                 embedded.image, embedded.grid = found[0]
 
         wanted = ([embed_text()] if query.text else []) + ([embed_image()] if query.image is not None else [])
-        await _together(wanted)
+        await together(wanted)
         return embedded
-
-    async def _embed_texts(self, texts: list[str]) -> list[np.ndarray]:
-        async def compute(missing: list[int]) -> list[np.ndarray]:
-            return list(await self._text_encoder.embed([texts[i] for i in missing]))
-
-        keys = [embedding_key(self._text_encoder.fingerprint, "text", text.encode()) for text in texts]
-        return await self._cache.get_many(keys, compute)
-
-    async def _embed_images(self, images: list[bytes]) -> list[tuple[np.ndarray, np.ndarray]]:
-        async def compute(missing: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-            embedded: list[tuple[np.ndarray, np.ndarray]] = []
-            for first in range(0, len(missing), MAX_DECODED):
-                group = missing[first : first + MAX_DECODED]
-                decoded = [await asyncio.to_thread(decode_image, images[i], self._limits) for i in group]
-                found = await self._image_encoder.embed(decoded)
-                embedded += zip(found.embeddings, found.grids, strict=True)
-            return embedded
-
-        keys = [embedding_key(self._image_encoder.fingerprint, "image", image) for image in images]
-        return await self._cache.get_many(keys, compute)
 
     def _timed(self, query: Query) -> Query:
         if query.deadline_s is not None:
@@ -242,16 +196,6 @@ async def _until(deadline_s: float):
             yield
     except TimeoutError as error:
         raise DeadlineExceeded("this request could not be done in the time given to it") from error
-
-
-async def _together(work: list[Awaitable[None]]) -> None:
-    # A task group, not gather: when one fails the other stops, too.
-    try:
-        async with asyncio.TaskGroup() as group:
-            for one in work:
-                group.create_task(one)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
 
 
 def _search_request(query: Query, embedded: _Embedded) -> SearchRequest:
@@ -282,9 +226,9 @@ def _decode_request(query: Query, embedded: _Embedded, passages: list[Passage]) 
     )
 
 
-def _answer(decoded: Decoded, passages: list[Passage], trace: _Trace) -> Answer:
+def _answer(decoded: Decoded, passages: list[Passage], trace: Trace) -> Answer:
     trace.timings_ms |= {f"decode_{name}": value for name, value in decoded.timings_ms.items()}
-    trace.timings_ms["total"] = round(1000 * (time.perf_counter() - trace.started_s), 2)
+    trace.end()
     return Answer(
         id=f"ans-{uuid.uuid4().hex}",
         answer=decoded.text,

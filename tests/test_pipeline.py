@@ -187,6 +187,14 @@ async def test_texts_and_images_are_embedded_in_the_order_given(parts):
     assert embeddings[1][2] > 0.9
 
 
+async def test_when_some_cannot_be_embedded_the_others_are_not_computed_in_vain(parts):
+    parts.text_encoder.delay_s = 5
+    with pytest.raises(UnsupportedMedia):
+        await parts.pipeline().embed(["abc", b"no picture"])
+    await asyncio.sleep(0.01)
+    assert parts.text_encoder.num_cancelled == 1
+
+
 async def test_many_images_are_decoded_a_group_at_a_time(parts):
     colours = [f"rgb({i}, {2 * i}, {3 * i})" for i in range(1, 71)]
     embeddings = await parts.pipeline().embed([picture(colour) for colour in colours])
