@@ -5,7 +5,8 @@ SIGIR 2009, with a weight for each ranking.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -16,19 +17,29 @@ class Fused(Generic[K]):
     """A thing with its fused score and its rank, from 1, in each branch that found it."""
 
     key: K
-    score: float = 0.0
-    ranks: dict[str, int] = field(default_factory=dict)
+    score: float
+    ranks: dict[str, int]
 
 
-def fuse(rankings: Mapping[str, Mapping[K, int]], weights: Mapping[str, float], rank_constant: int) -> list[Fused[K]]:
-    """Sum `weight / (rank_constant + rank)` over the branches; best first, ties in order of first appearance."""
-    fused: dict[K, Fused[K]] = {}
+def fuse(
+    rankings: Mapping[str, Mapping[K, int]], weights: Mapping[str, float], rank_constant: int, count: int | None = None
+) -> list[Fused[K]]:
+    """Sum `weight / (rank_constant + rank)` over the branches; best first, ties in order of first appearance.
+
+    Args:
+        count: only so many of the best; None: all.
+    """
+    scores: dict[K, float] = {}
     for branch, ranking in rankings.items():
+        weight = weights[branch]
         for key, rank in ranking.items():
-            item = fused.setdefault(key, Fused(key))
-            item.score += weights[branch] / (rank_constant + rank)
-            item.ranks[branch] = rank
-    return sorted(fused.values(), key=lambda item: -item.score)
+            scores[key] = scores.get(key, 0.0) + weight / (rank_constant + rank)
+    best = sorted(scores, key=scores.__getitem__, reverse=True)[:count]
+    return [Fused(key, scores[key], _ranks_of(key, rankings)) for key in best]
+
+
+def _ranks_of(key: K, rankings: Mapping[str, Mapping[K, int]]) -> dict[str, int]:
+    return {branch: ranking[key] for branch, ranking in rankings.items() if key in ranking}
 
 
 def ranks(scored: Iterable[tuple[K, float]]) -> dict[K, int]:
@@ -38,7 +49,7 @@ def ranks(scored: Iterable[tuple[K, float]]) -> dict[K, int]:
     """
     ranking: dict[K, int] = {}
     previous_score, rank = None, 0
-    for key, score in sorted(scored, key=lambda pair: -pair[1]):
+    for key, score in sorted(scored, key=itemgetter(1), reverse=True):
         if key in ranking:
             continue
         if score != previous_score:

@@ -41,7 +41,7 @@ class Retriever:
         candidates = await self.store.candidates(requests, count)
         degraded = [self._complaints(branches) for branches in candidates]
         found = [self._switched_on(branches) for branches in candidates]
-        fused = [self._fuse(branches)[: request.top_k] for request, branches in zip(requests, found, strict=True)]
+        fused = [self._fuse(branches, request.top_k) for request, branches in zip(requests, found, strict=True)]
         passages = await self.store.passages(requests, [[item.key for item in items] for items in fused])
         for request, branches, items, results in zip(requests, found, fused, passages, strict=True):
             _describe(results, request, items, branches)
@@ -63,7 +63,7 @@ class Retriever:
     def _switched_on(self, branches: dict[str, Scored]) -> dict[str, Scored]:
         return {name: scored for name, scored in branches.items() if self._weights[name] > 0}
 
-    def _fuse(self, branches: dict[str, Scored]) -> list[Fused[Key]]:
+    def _fuse(self, branches: dict[str, Scored], count: int) -> list[Fused[Key]]:
         rankings = {name: ranks(scored) for name, scored in branches.items()}
         best_passage: dict[str, Key] = {}
         for item in fuse(_rivals(rankings), self._weights, self._rank_constant):
@@ -72,7 +72,7 @@ class Retriever:
             name: {best_passage.get(key[0], key) if key[1] is None else key: rank for key, rank in ranking.items()}
             for name, ranking in rankings.items()
         }
-        return fuse(credited, self._weights, self._rank_constant)
+        return fuse(credited, self._weights, self._rank_constant, count)
 
 
 def _rivals(rankings: dict[str, dict[Key, int]]) -> dict[str, dict[Key, int]]:
