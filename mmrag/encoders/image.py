@@ -22,7 +22,12 @@ from mmrag.types import ImageEmbeddings
 
 
 class ImageEncoder:
-    """A trained tower and its preprocessing."""
+    """A trained tower and its preprocessing.
+
+    Attributes:
+        dimension: of an embedding.
+        grid_shape, grid_dimension: rows and columns of regions, and the size of one's features.
+    """
 
     def __init__(self, tower: ImageTower, device: str = "cpu"):
         self.tower = tower.eval().to(device)
@@ -114,13 +119,11 @@ class ImageEncoder:
 
 def _merged(network: nn.Module) -> nn.Module:
     """Each convolution with the batch norm that follows it in its module, as one convolution."""
-    for module in network.modules():
-        names = list(module._modules)
-        for name, following in itertools.pairwise(names):
-            convolution, norm = module._modules[name], module._modules[following]
+    for module in list(network.modules()):
+        for (name, convolution), (following, norm) in itertools.pairwise(list(module.named_children())):
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module._modules[name] = fuse_conv_bn_eval(convolution, norm)
-                module._modules[following] = nn.Identity()
+                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, following, nn.Identity())
     return network
 
 

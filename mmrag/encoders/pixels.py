@@ -6,7 +6,7 @@ from PIL import Image
 PREPROCESSING_VERSION = "square-1"
 """Part of every image embedding's fingerprint: change it when a picture would reach the network as other pixels."""
 
-max_aspect = 2.0
+MAX_ASPECT = 2.0
 """Longer pictures are padded to this ratio of sides before they are stretched into a square."""
 
 
@@ -36,6 +36,6 @@ def _trim(picture: np.ndarray) -> np.ndarray:
 
 def _limit_aspect(picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
-    tall, wide = max(height, round(width / max_aspect)), max(width, round(height / max_aspect))
+    tall, wide = max(height, round(width / MAX_ASPECT)), max(width, round(height / MAX_ASPECT))
     top, left = (tall - height) // 2, (wide - width) // 2
     return np.pad(picture, ((top, tall - height - top), (left, wide - width - left), (0, 0)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mmrag.encoders.tokenizer import model_directory
 from mmrag.encoders.tower import ImageTower, TowerConfig
 from mmrag.errors import ConfigurationError
 
@@ -63,10 +64,8 @@ def hugging_face_tower(name: str) -> ImageTower:
 
 
 def _pixel_statistics(name: str) -> tuple[list[float], list[float]]:
-    from transformers.utils import cached_file
-
-    found = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-    stored = json.loads(Path(found).read_text()) if found else {}
+    file = model_directory(name) / "preprocessor_config.json"
+    stored = json.loads(file.read_text()) if file.is_file() else {}
     return stored.get("image_mean", [0.5] * 3), stored.get("image_std", [0.5] * 3)
 
 
