@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from deployments import processes
-from deployments.launch import say
 from deployments.local_ray import start_ray
+from deployments.narration import say
 from deployments.ports import address_of
 from deployments.preload import ingest, is_loaded, load
 from mmrag.config import AppConfig, RetrieverConfig

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from deployments import processes
+from deployments import processes, run_directory
 from deployments.fast_path import free_port
-from deployments.launch import RUN_ROOT
 from mmrag.client import Client
 from mmrag.types import Document
 from tests.deployments.pictures import png
@@ -49,12 +48,9 @@ class Running:
         return time.monotonic() - started_s
 
     def directory(self) -> str:
-        [found] = [path for path in Path(RUN_ROOT).glob("mmrag-*") if _launcher_of(path) == self.process.pid]
+        marks = run_directory.ROOT.glob(f"{run_directory.PREFIX}*/{run_directory.MARK}")
+        [found] = [mark.parent for mark in marks if mark.read_text() == str(self.process.pid)]
         return str(found)
-
-
-def _launcher_of(directory: Path) -> int:
-    return int((directory / "launcher").read_text())
 
 
 def write_config(folder: Path, models: Path, decoder: dict, **replicas: int) -> Path:
