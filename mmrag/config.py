@@ -64,7 +64,10 @@ class TextEncoderConfig(_Section):
 
 
 class ImageEncoderConfig(_Section):
-    """`model`: a directory written by `ImageEncoder.save`, "torchvision:resnet50", or a Hugging Face tower."""
+    """`model`: a directory written by `ImageEncoder.save`, "torchvision:resnet50", or a Hugging Face tower.
+
+    `num_threads`: as of the text encoder.
+    """
 
     model: str = "atlas/weights/image_encoder"
     max_batch: int = 32
@@ -166,6 +169,7 @@ class DecoderConfig(_Section):
 
     `max_batch`: sequences that are written at a time; `memory_bytes`: of the keys and values of all that are.
     `prefill_tokens`: source tokens read in each step while others are written, so that those keep their pace.
+    `num_threads`: cores that compute each step, for the whole process; None: as many as PyTorch takes.
     """
 
     model: str = "atlas/weights/fusion_decoder"

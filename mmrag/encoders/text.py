@@ -24,8 +24,6 @@ class TextEncoder:
     """
 
     def __init__(self, config: TextEncoderConfig):
-        if config.num_threads:
-            torch.set_num_threads(config.num_threads)
         self.config = config
         self._tokenizer = load_tokenizer(config)
         self._tokenizer.enable_truncation(config.max_tokens)
@@ -85,14 +83,13 @@ def _load_model(config: TextEncoderConfig, dtype: torch.dtype) -> torch.nn.Modul
     if is_plain_bert(directory):
         bert = load_bert(directory)
         return PackedBert(bert, dtype) if can_pack(config.device) else bert.to(config.device)
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
     try:
-        model_config = AutoConfig.from_pretrained(directory)
         model = AutoModel.from_pretrained(directory)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"text model {config.model!r} cannot be loaded: {error}") from error
-    if model_config.is_encoder_decoder:
+    if model.config.is_encoder_decoder:
         model = model.get_encoder()
     elif hasattr(model, "text_model"):
         model = model.text_model
