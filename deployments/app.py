@@ -10,12 +10,9 @@ from deployments.ingress import Ingress
 from deployments.retriever import Retriever
 from deployments.text_encoder import TextEncoder
 from mmrag.config import AppConfig
-from mmrag.errors import ConfigurationError
 
 HEALTH = {"health_check_period_s": 1.0, "health_check_timeout_s": 10.0}
 """A dead replica is replaced at once; one that is merely busy has three times the timeout to say so."""
-
-DEPLOYMENTS: list[Deployment] = [TextEncoder, ImageEncoder, Retriever, FusionDecoder, Ingress]
 
 
 def build(args: AppConfig) -> Application:
@@ -25,10 +22,6 @@ def build(args: AppConfig) -> Application:
 
 def build_with(args: AppConfig, options: dict[str, dict[str, Any]]) -> Application:
     """The same with options for each deployment by its name, as the `deployments:` of serve_config.yaml gives them."""
-    known = {deployment.name for deployment in DEPLOYMENTS}
-    if unknown := sorted(set(options) - known):
-        raise ConfigurationError(f"no such deployment: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-
     options = options | {FusionDecoder.name: with_places(options.get(FusionDecoder.name, {}), args.decoder)}
 
     def configured(deployment: Deployment) -> Deployment:

@@ -12,6 +12,7 @@ from typing import Any
 
 from deployments import processes
 from deployments.local_ray import start_ray
+from deployments.names import check_names
 from deployments.narration import say
 from deployments.ports import address_of
 from deployments.preload import ingest, is_loaded, load
@@ -34,6 +35,7 @@ def main() -> int:
     os.chdir(Path(config_path).parent)
     try:
         config, options = read_config(Path(config_path)), read_options(Path(config_path))
+        check_names(options, Path(config_path))
         check_models(config)
         preload(Path(config_path), config.retriever)
         start_ray_and_say(run_directory, int(metrics_port))

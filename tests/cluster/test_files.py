@@ -11,7 +11,8 @@ import ray
 import yaml
 from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
-from deployments.app import DEPLOYMENTS, build_with
+from deployments.app import build_with
+from deployments.names import NAMES
 from mmrag.config import AppConfig
 from mmrag.config_file import read_config, read_options
 
@@ -60,7 +61,7 @@ def test_ray_serve_and_the_application_take_each_configuration(path):
     assert [application.import_path for application in parsed.applications] == ["deployments.app:build"]
     assert unknown_keys(written["applications"][0]["deployments"]) == set()
     names = [deployment.name for deployment in parsed.applications[0].deployments]
-    assert sorted(names) == sorted(deployment.name for deployment in DEPLOYMENTS)
+    assert sorted(names) == sorted(NAMES)
     assert isinstance(read_config(path), AppConfig)
     build_with(read_config(path), read_options(path))
 
