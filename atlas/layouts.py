@@ -10,22 +10,66 @@ from atlas.prose import write_prose, write_sheet
 from atlas.wording import fill, is_many, load_schema
 
 KEYS = {
-    "capital": ["Capital", "Capital city", "capital", "Seat of government"],
-    "continent": ["Continent", "continent", "Part of the world"],
-    "region": ["Region", "region", "Subregion"],
-    "currency": ["Currency", "currency", "Money"],
-    "languages": ["Languages", "Official languages", "Language", "languages", "Spoken"],
-    "population": ["Population", "population", "Inhabitants", "People"],
-    "area": ["Area", "Area (km²)", "Surface", "area"],
-    "neighbours": ["Neighbours", "Borders", "Neighbouring countries", "Bordering"],
-    "domain": ["Internet domain", "Domain", "TLD", "Top-level domain"],
-    "calling_code": ["Calling code", "Phone code", "Dialling code", "Telephone prefix"],
-    "meaning": ["Meaning", "Definition", "Gloss", "definition"],
-    "keywords": ["Keywords", "Tags", "Associated words", "keywords"],
-    "category": ["Category", "Group", "category", "Kind"],
-}
+    "capital": [
+        "Capital", "Capital city", "capital", "Seat of government", "Administrative centre", "Government seat",
+        "Governed from", "Chief city", "Seat of power", "Metropolis and capital", "Federal capital", "Cap.",
+        "National capital", "Main seat",
+    ],
+    "continent": [
+        "Continent", "continent", "Part of the world", "Landmass", "On the continent of", "Continental location",
+        "World part", "Cont.", "Continent (of seven)", "Large landmass", "Location (continent)",
+    ],
+    "region": [
+        "Region", "region", "Subregion", "Geographical region", "UN region", "Part of the continent",
+        "Subregion (UN)", "Area of the world", "World region", "Lies in", "Geoscheme", "Corner of the world",
+        "Located in (region)", "Wider area",
+    ],
+    "currency": [
+        "Currency", "currency", "Money", "Legal tender", "Currency unit", "Monetary unit", "Coin", "Tender",
+        "Unit of account", "Cash", "National currency", "Coins and notes", "Paid in", "Local money",
+    ],
+    "languages": [
+        "Languages", "Official languages", "Language", "languages", "Spoken", "Tongues", "Official language(s)",
+        "Lang.", "Spoken here", "National tongues", "Working languages", "People speak", "Vernaculars", "Idioms",
+    ],
+    "population": [
+        "Population", "population", "Inhabitants", "People", "Residents", "No. of inhabitants", "Pop.",
+        "Number of people", "Head count", "Population (total)", "Souls", "Citizens and residents", "Census figure",
+        "Populace",
+    ],
+    "area": [
+        "Area", "Area (km²)", "Surface", "area", "Surface area (km²)", "Total area", "Extent", "Size (km²)",
+        "Land and water", "Territory (km²)", "Square kilometres", "Sq km", "Covers (km²)", "Expanse",
+    ],
+    "neighbours": [
+        "Neighbours", "Borders", "Neighbouring countries", "Bordering", "Borders with", "Land borders",
+        "Adjacent countries", "Bordered by", "Next-door countries", "Frontiers", "Touches", "Adjoining states",
+        "Shares a border with", "Countries around it",
+    ],
+    "domain": [
+        "Internet domain", "Domain", "TLD", "Top-level domain", "ccTLD", "Web suffix", "Internet ending",
+        "Internet TLD", "Web addresses end in", "Country code (web)", "Online suffix", "URL ending", "Websites under",
+    ],
+    "calling_code": [
+        "Calling code", "Phone code", "Dialling code", "Telephone prefix", "Country calling code", "Dial-in code",
+        "Phone prefix", "IDD", "International prefix", "Tel. code", "Dial", "Telephone country code",
+        "Phone numbers start", "Call with",
+    ],
+    "meaning": [
+        "Meaning", "Definition", "Gloss", "definition", "Explanation", "Means", "What it is", "Sense", "Dictionary",
+        "In words", "In short",
+    ],
+    "keywords": [
+        "Keywords", "Tags", "Associated words", "keywords", "Search terms", "Related words", "Found under",
+        "See also", "Index terms", "Topics",
+    ],
+    "category": [
+        "Category", "Group", "category", "Kind", "Class", "Section", "Filed under", "Type", "Heading", "Family",
+    ],
+}  # fmt: skip
 LINES = [
     "{key}: {value}", "- {key}: {value}", "* {key} - {value}", "{key} = {value}", "{key}\t{value}", "• {key}: {value}",
+    "{key} – {value}", "| {key} | {value} |", "{key} ... {value}", "{key} → {value}", "{value} ({key})",
 ]  # fmt: skip
 
 
@@ -43,11 +87,11 @@ def write_text(rng: random.Random, kind: str, name: str, values: dict[str, str],
         return write_generic(rng, name, facts)
     if chosen < 0.22:
         return write_prose(rng, kind, name, facts)
-    if chosen < 0.78:
+    if chosen < 0.75:
         return write_freely(rng, kind, name, facts, held_back)
-    if chosen < 0.88:
+    if chosen < 0.83:
         return write_sheet(rng, kind, name, facts)
-    return write_lines(rng, facts)
+    return write_lines(rng, name, facts)
 
 
 def write_freely(rng: random.Random, kind: str, name: str, facts: dict[str, str], held_back: bool = False) -> str:
@@ -70,10 +114,12 @@ def more_phrasings(held_back: bool) -> dict[str, list[str]]:
     return known
 
 
-def write_lines(rng: random.Random, facts: dict[str, str]) -> str:
+def write_lines(rng: random.Random, name: str, facts: dict[str, str]) -> str:
     attributes = rng.sample(list(facts), len(facts))
     line, joint = rng.choice(LINES), rng.choice(["\n", "\n", ". ", "; "])
-    return joint.join(line.format(key=key_of(rng, attribute), value=facts[attribute]) for attribute in attributes)
+    heading = [name] if rng.random() < 0.4 else []
+    lines = [line.format(key=key_of(rng, attribute), value=facts[attribute]) for attribute in attributes]
+    return joint.join(heading + lines)
 
 
 def key_of(rng: random.Random, attribute: str) -> str:
