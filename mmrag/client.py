@@ -10,8 +10,6 @@ Pictures are paths, bytes or data URIs; documents are `mmrag.types.Document`s or
 What the service refuses raises the same errors as the library: `InvalidRequest`, `NotFound`, `Overloaded`, ….
 """
 
-import base64
-import json
 import re
 import urllib.parse
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -34,24 +32,13 @@ from mmrag.request_bodies import (
     embeddings_body,
     query_body,
 )
+from mmrag.responses import Events, components_of, embeddings_of, error_of, json_of
 from mmrag.types import IngestReport, Refusal
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 60.0
 MAX_BATCH_DOCUMENTS = 32
 MAX_BATCH_BYTES = 8 * 2**20
-
-_ERRORS: dict[str, type[errors.MmragError]] = {
-    "too_large": errors.TooLarge,
-    "unsupported_media": errors.UnsupportedMedia,
-    "invalid_image": errors.InvalidImage,
-    "unauthorized": errors.Unauthorized,
-    "not_found": errors.NotFound,
-    "overloaded": errors.Overloaded,
-    "deadline_exceeded": errors.DeadlineExceeded,
-    "unavailable": errors.Unavailable,
-    "internal": errors.Unavailable,
-}
 
 
 class Client:
@@ -82,8 +69,8 @@ class Client:
         with _reachable(self._url), self._http.stream("POST", "/v1/answer", json=body) as response:
             if response.is_error:
                 response.read()
-                raise _error_of(response)
-            events = _Events()
+                raise error_of(response)
+            events = Events()
             for line in response.iter_lines():
                 yield from events.read(line)
 
@@ -93,7 +80,7 @@ class Client:
 
     def embed(self, inputs: str | Picture | Iterable[str | Picture]) -> np.ndarray:
         """Texts (str) and pictures (bytes or Path) in the one space: float32 [n, dimension], L2-normalised."""
-        return _embeddings(self._call("POST", "/v1/embeddings", embeddings_body(inputs)))
+        return embeddings_of(self._call("POST", "/v1/embeddings", embeddings_body(inputs)))
 
     def upsert(self, documents: DocumentLike | Iterable[DocumentLike]) -> dict[str, int]:
         """Write all of the documents, or none where one is refused; searchable when this returns."""
@@ -123,7 +110,7 @@ class Client:
     def ready(self) -> dict[str, str]:
         """Component -> "ok", or what is wrong with it."""
         with _reachable(self._url):
-            return _components(self._http.get("/readyz"))
+            return components_of(self._http.get("/readyz"))
 
     def _write(self, documents: list[dict[str, Any]], report: IngestReport) -> None:
         # One bad document must not keep the others out: halve until it stands alone.
@@ -138,13 +125,13 @@ class Client:
             self._write(documents[middle:], report)
 
     def _call(self, method: str, path: str, body: dict | None = None) -> Any:
-        return _json(self._send(method, path, body))
+        return json_of(self._send(method, path, body))
 
     def _send(self, method: str, path: str, body: dict | None = None) -> httpx.Response:
         with _reachable(self._url):
             response = self._http.request(method, path, json=body)
         if response.is_error:
-            raise _error_of(response)
+            raise error_of(response)
         return response
 
 
@@ -178,8 +165,8 @@ class AsyncClient:
             async with self._http.stream("POST", "/v1/answer", json=body) as response:
                 if response.is_error:
                     await response.aread()
-                    raise _error_of(response)
-                events = _Events()
+                    raise error_of(response)
+                events = Events()
                 async for line in response.aiter_lines():
                     for event in events.read(line):
                         yield event
@@ -190,7 +177,7 @@ class AsyncClient:
 
     async def embed(self, inputs: str | Picture | Iterable[str | Picture]) -> np.ndarray:
         """See `Client.embed`."""
-        return _embeddings(await self._call("POST", "/v1/embeddings", embeddings_body(inputs)))
+        return embeddings_of(await self._call("POST", "/v1/embeddings", embeddings_body(inputs)))
 
     async def upsert(self, documents: DocumentLike | Iterable[DocumentLike]) -> dict[str, int]:
         """See `Client.upsert`."""
@@ -212,16 +199,16 @@ class AsyncClient:
     async def ready(self) -> dict[str, str]:
         """See `Client.ready`."""
         with _reachable(self._url):
-            return _components(await self._http.get("/readyz"))
+            return components_of(await self._http.get("/readyz"))
 
     async def _call(self, method: str, path: str, body: dict | None = None) -> Any:
-        return _json(await self._send(method, path, body))
+        return json_of(await self._send(method, path, body))
 
     async def _send(self, method: str, path: str, body: dict | None = None) -> httpx.Response:
         with _reachable(self._url):
             response = await self._http.request(method, path, json=body)
         if response.is_error:
-            raise _error_of(response)
+            raise error_of(response)
         return response
 
 
@@ -234,23 +221,6 @@ def _reachable(url: str) -> Iterator[None]:
     except httpx.TransportError as error:
         hint = "is it running? `make serve` starts one; --url, MMRAG_URL or Client(url) name another"
         raise errors.Unavailable(f"no service answers at {url}: {hint} ({error})") from error
-
-
-class _Events:
-    """Reads server-sent events line by line."""
-
-    def __init__(self) -> None:
-        self._name = ""
-
-    def read(self, line: str) -> Iterator[str | dict]:
-        field, _, value = line.partition(": ")
-        if field == "event":
-            self._name = value
-        elif field == "data":
-            data = json.loads(value)
-            if self._name == "error":
-                raise _error(data["error"], {})
-            yield data["text"] if self._name == "token" else data
 
 
 def base_url(url: str) -> str:
@@ -271,29 +241,6 @@ def base_url(url: str) -> str:
 
 def _headers(api_key: str | None) -> dict[str, str]:
     return {"authorization": f"Bearer {api_key}"} if api_key else {}
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError as error:
-        raise _not_mmrag(response) from error
-
-
-def _components(response: httpx.Response) -> dict[str, str]:
-    try:
-        return response.json()["components"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _not_mmrag(response) from error
-
-
-def _not_mmrag(response: httpx.Response) -> errors.Unavailable:
-    return errors.Unavailable(f"what answers at {response.url} is not mmrag: is the address right?")
-
-
-def _embeddings(body: dict[str, Any]) -> np.ndarray:
-    rows = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in body["data"]]
-    return np.stack(rows)
 
 
 def _path(kind: str, name: str) -> str:
@@ -336,19 +283,3 @@ def _add(report: IngestReport, written: dict[str, int]) -> None:
     report.num_unchanged += written["unchanged"]
     report.num_passages += written["passages"]
     report.num_images += written["images"]
-
-
-def _error_of(response: httpx.Response) -> errors.MmragError:
-    try:
-        return _error(response.json()["error"], response.headers)
-    except (ValueError, KeyError, TypeError):
-        return errors.Unavailable(f"the service answered with status {response.status_code}, and no word why")
-
-
-def _error(detail: dict[str, Any], headers: Any) -> errors.MmragError:
-    kind = _ERRORS.get(detail["type"], InvalidRequest)
-    if issubclass(kind, InvalidRequest):
-        return kind(detail["message"], detail.get("param"))
-    if kind is errors.Overloaded:
-        return errors.Overloaded(detail["message"], float(headers.get("retry-after", 1)))
-    return kind(detail["message"])
