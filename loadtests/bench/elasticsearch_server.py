@@ -40,7 +40,7 @@ def running(*options: str) -> Iterator[Servers]:
         yield Servers(process, urls.split(","))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(120)
         process.stdout.close()
 
 

@@ -92,7 +92,8 @@ class Load:
             {"retriever": {"kind": "elasticsearch", "elasticsearch": elasticsearch.model_dump()}}
         )
         self.store = ElasticsearchStore(elasticsearch)
-        self.connection = Connection(elasticsearch.model_copy(update={"timeout_s": 120.0}))
+        patient = elasticsearch.model_copy(update={"timeout_s": 120.0})
+        self.loader, self.connection = ElasticsearchStore(patient), Connection(patient)
         self.seen = Seen()
         self._queries = list(glosses.queries())
         embeddings = _ReadyEmbeddings(glosses)
@@ -108,16 +109,18 @@ class Load:
 
     async def __aenter__(self) -> "Load":
         numbers = itertools.count()
+        self._is_over = False
         self._callers = [asyncio.create_task(self._call(numbers)) for _ in range(NUM_CALLERS)]
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        for caller in self._callers:
+        self._is_over = True
+        _, hanging = await asyncio.wait(self._callers, timeout=2 * (TIMEOUT_S + GRACE_S))
+        for caller in hanging:
             caller.cancel()
-        await asyncio.gather(*self._callers, return_exceptions=True)
-        await self.store.close()
-        await self.connection.close()
-        await self._cache.second.close()
+            self.seen.failures.append("no answer at all")
+        for part in (self.store, self.loader, self.connection, self._cache.second):
+            await part.close()
 
     async def until_whole(self) -> float:
         """Seconds until answers have all their evidence, and embeddings come from Redis, for two seconds on end."""
@@ -142,12 +145,12 @@ class Load:
         raise RuntimeError("Elasticsearch does not come back")
 
     async def _call(self, numbers: itertools.count) -> None:
-        while True:
+        while not self._is_over:
             text, _ = self._queries[next(numbers) % len(self._queries)]
             started_s = time.perf_counter()
             try:
                 answer = await self._pipeline.search(Query(text=text, tenant=TENANT))
-                if answer.degraded:
+                if answer.degraded or not answer.passages:
                     self.seen.num_incomplete += 1
                     self.seen.last_incomplete_at = time.perf_counter()
             except Exception as error:
@@ -167,7 +170,7 @@ async def rows(servers: Servers, redis: RedisServer, glosses: Glosses, seconds: 
         ("both silent", lambda load: _both_silent(servers, redis, seconds)),
     ):
         load = Load(servers.urls, glosses, f"faults_{len(found)}", redis.url, num_replicas=0)
-        await load.store.load(TENANT, glosses.documents())
+        await load.loader.load(TENANT, glosses.documents())
         async with load:
             await asyncio.sleep(seconds)
             await fault(load)
@@ -184,9 +187,9 @@ async def _elasticsearch_stopped(servers: Servers, load: Load) -> None:
 
 
 async def _redis_stopped(redis: RedisServer, seconds: float) -> None:
-    redis.stop()
+    await asyncio.to_thread(redis.stop)
     await asyncio.sleep(seconds)
-    redis.start_again()
+    await asyncio.to_thread(redis.start_again)
 
 
 async def _both_silent(servers: Servers, redis: RedisServer, seconds: float) -> None:
