@@ -73,7 +73,7 @@ LINES = [
 ]  # fmt: skip
 
 
-HELD_BACK_SHARE = 0.08
+HELD_BACK_SHARE = 0.04
 
 
 def write_text(rng: random.Random, kind: str, name: str, values: dict[str, str], held_back: bool = False) -> str:

@@ -11,7 +11,7 @@ from atlas.wording import fill, load_schema
 
 NUM_NAMES = 3
 NUM_GENERIC = 4_000
-HELD_BACK_SHARE = 0.12
+HELD_BACK_SHARE = 0.06
 
 
 @dataclass(slots=True)
