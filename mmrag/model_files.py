@@ -1,4 +1,4 @@
-"""Whether the models that a configuration names are there, found out in a moment: without loading one."""
+"""Where the files of models are: in folders here, or on the Hugging Face Hub. Nothing here loads a model."""
 
 import re
 from pathlib import Path
@@ -24,16 +24,31 @@ def check_models(config: AppConfig) -> None:
         if folder.is_dir():
             if missing := _missing_files(folder, needs_tokenizer=section != "image_encoder"):
                 raise ConfigurationError(f"{section}.model: {model} has no {' and no '.join(missing)}; {mend}")
-        elif not model.startswith("torchvision:") and not _may_be_on_the_hub(model, section):
+        elif not model.startswith("torchvision:") and not may_be_on_hub(model, needs_owner=section == "decoder"):
             raise ConfigurationError(f"{section}.model: there is no folder {model}{_did_you_mean(folder)}; {mend}")
 
 
-def _may_be_on_the_hub(model: str, section: str) -> bool:
+def may_be_on_hub(model: str, needs_owner: bool) -> bool:
+    """Whether `model` can be a name on the Hub; `needs_owner`: one like "google/flan-t5-base", not "gpt2"."""
     if not _HUB_NAME.fullmatch(model) or model.startswith("."):
         return False
     owner = model.rpartition("/")[0]
     # "weights/decoder" looks like a name there, too; not where there is a folder "weights" here.
-    return not Path(owner).is_dir() if owner else section != "decoder"
+    return not Path(owner).is_dir() if owner else not needs_owner
+
+
+def from_hub(model: str, wanted: list[str], revision: str | None = None) -> Path:
+    """The folder of a model on the Hub, kept here once it was downloaded; `wanted`: patterns of the files needed.
+
+    Raises ConfigurationError where it is not to be had.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # of names, networks and disks: to whoever configured it all mean the same
+        problem = f"the model {model!r} is no folder here, and not to be had from the Hugging Face Hub"
+        raise ConfigurationError(f"{problem}: {error}") from error
 
 
 def _missing_files(folder: Path, needs_tokenizer: bool) -> list[str]:

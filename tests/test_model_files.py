@@ -4,7 +4,7 @@ import pytest
 
 from mmrag.config import AppConfig
 from mmrag.errors import ConfigurationError
-from mmrag.model_files import check_models
+from mmrag.model_files import check_models, from_hub
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,3 +44,8 @@ def test_what_is_missing_is_said_with_the_mend(section, model, words):
     with pytest.raises(ConfigurationError) as caught:
         check_models(AppConfig.model_validate({section: {"model": model}}))
     assert str(caught.value).startswith(f"{section}.model: ") and words in str(caught.value)
+
+
+def test_what_the_hub_refuses_is_a_configuration_error():
+    with pytest.raises(ConfigurationError, match="'a name/of two words' is no folder here, and not to be had"):
+        from_hub("a name/of two words", ["config.json"])

@@ -1,7 +1,6 @@
 """Reading and writing checkpoints: config.json, model.safetensors, tokenizer.json; ours, or a plain T5's."""
 
 import hashlib
-import re
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from mmrag.decoder.settings import DecoderModelConfig
 from mmrag.decoder.tokens import SENTENCEPIECE, TOKENIZER, load_tokenizer
 from mmrag.decoder.weights import INDEX, WEIGHTS, find_weights, load_weights, weight_files
 from mmrag.errors import ConfigurationError
+from mmrag.model_files import from_hub, may_be_on_hub
 
 
 class Uninitialized(TorchFunctionMode):
@@ -33,24 +33,14 @@ def find_checkpoint(model: str) -> Path:
     Raises ConfigurationError when it is not there or a file is missing.
     """
     directory = Path(model)
-    if not directory.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not directory.parent.is_dir():
-        directory = download(model)
+    if not directory.is_dir() and may_be_on_hub(model, needs_owner=True):
+        directory = from_hub(model, ["config.json", "model*.safetensors", INDEX, TOKENIZER, SENTENCEPIECE])
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     missing += [] if weight_files(directory) else [WEIGHTS]
     missing += [] if any((directory / name).is_file() for name in (TOKENIZER, SENTENCEPIECE)) else [TOKENIZER]
     if missing:
         raise ConfigurationError(f"decoder model {model!r} has no {', '.join(missing)}; `mmrag train` writes them")
     return directory
-
-
-def download(model: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        wanted = ["config.json", "model*.safetensors", INDEX, TOKENIZER, SENTENCEPIECE]
-        return Path(snapshot_download(model, allow_patterns=wanted))
-    except Exception as error:
-        reason = f"is no directory here and cannot be fetched: {error}"
-        raise ConfigurationError(f"decoder model {model!r} {reason}") from error
 
 
 def load_checkpoint(directory: Path, device: str = "cpu") -> tuple[FusionModel, Tokenizer]:

@@ -18,6 +18,7 @@ from mmrag.encoders.pixels import square
 from mmrag.encoders.precision import product_dtype
 from mmrag.encoders.tower import ImageTower, TowerConfig, on_white, shrunk
 from mmrag.errors import ConfigurationError
+from mmrag.model_files import may_be_on_hub
 from mmrag.types import ImageEmbeddings
 
 
@@ -60,7 +61,7 @@ class ImageEncoder:
             from mmrag.encoders.pretrained import torchvision_tower
 
             return cls(torchvision_tower(str(path_or_name).removeprefix("torchvision:")), device)
-        stored = _read_config(Path(path_or_name))
+        stored = _read_config(str(path_or_name))
         if "backbone" in stored:
             return cls(_read_tower(Path(path_or_name), stored), device)
         from mmrag.encoders.pretrained import hugging_face_tower
@@ -127,10 +128,11 @@ def _merged(network: nn.Module) -> nn.Module:
     return network
 
 
-def _read_config(folder: Path) -> dict:
+def _read_config(path_or_name: str) -> dict:
+    folder = Path(path_or_name)
     if (folder / "config.json").is_file():
         return json.loads((folder / "config.json").read_text())
-    if folder.exists() or folder.is_absolute() or len(folder.parts) != 2:
+    if folder.exists() or not may_be_on_hub(path_or_name, needs_owner=True):
         raise ConfigurationError(f"no image encoder in {folder}: config.json is missing")
     return {}
 

