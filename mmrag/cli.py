@@ -2,9 +2,11 @@
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from mmrag.client import DEFAULT_URL, Client
 from mmrag.console import documents_with_progress, print_report, readable
 from mmrag.errors import InvalidRequest, MmragError
 from mmrag.types import MetadataValue
+
+AddParser = Callable[..., argparse.ArgumentParser]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,17 +36,24 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mmrag", description="Ask a knowledge base of texts and images.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_ingest, _add_queries, _add_eval, _add_train, _add_reindex, _add_serve):
+        add(commands.add_parser)
+    return parser
 
-    ingest = commands.add_parser("ingest", help="add a JSONL or CSV file or a folder of pictures")
+
+def _add_ingest(add_parser: AddParser) -> None:
+    ingest = add_parser("ingest", help="add a JSONL or CSV file or a folder of pictures")
     ingest.add_argument("path", type=Path)
     _add_where(ingest)
     ingest.set_defaults(command=_ingest)
 
+
+def _add_queries(add_parser: AddParser) -> None:
     for name, command, text in (
         ("ask", _ask, "ask a question with text, an image, or both"),
         ("search", _search, "show what would be read to answer"),
     ):
-        query = commands.add_parser(name, help=text)
+        query = add_parser(name, help=text)
         query.add_argument("text", nargs="?", help="the question")
         query.add_argument("--image", type=Path, help="a PNG, JPEG, WebP or GIF file")
         query.add_argument("--top-k", type=int, default=5, help="passages to read (default 5)")
@@ -55,14 +66,18 @@ def _parser() -> argparse.ArgumentParser:
             query.add_argument("--label", action="append", default=[], help="for classify: choose among these")
             query.add_argument("--explain", action="store_true", help="say which passage and words were used")
 
-    evaluate = commands.add_parser("eval", help="print the table of a folder such as atlas; 1 when a must is missed")
+
+def _add_eval(add_parser: AddParser) -> None:
+    evaluate = add_parser("eval", help="print the table of a folder such as atlas; 1 when a must is missed")
     evaluate.add_argument("folder", type=Path)
     evaluate.add_argument("--quick", action="store_true", help="a sample of the questions")
     evaluate.add_argument("--store", choices=["sqlite", "elasticsearch"], help="where the knowledge is kept meanwhile")
     evaluate.add_argument("--variants", type=Path, metavar="DIR", help="compare the decoders trained there instead")
     evaluate.set_defaults(command=_eval)
 
-    train = commands.add_parser(
+
+def _add_train(add_parser: AddParser) -> None:
+    train = add_parser(
         "train", help="train the models of a folder such as atlas, or a T5 on your questions; resumes where it stopped"
     )
     train.add_argument("folder", type=Path, nargs="?")
@@ -75,16 +90,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, default=Path("serve_config.yaml"), help="with --questions: its knowledge")
     train.set_defaults(command=_train)
 
-    reindex = commands.add_parser("reindex", help="build the next version of the Elasticsearch index, then swap")
+
+def _add_reindex(add_parser: AddParser) -> None:
+    reindex = add_parser("reindex", help="build the next version of the Elasticsearch index, then swap")
     reindex.add_argument("--config", type=Path, default=Path("serve_config.yaml"), help="what the next version is for")
     reindex.set_defaults(command=_reindex)
 
-    serve = commands.add_parser("serve", help="serve over HTTP on this machine; Ctrl-C stops")
+
+def _add_serve(add_parser: AddParser) -> None:
+    serve = add_parser("serve", help="serve over HTTP on this machine; Ctrl-C stops")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--metrics-port", type=int, help="for Prometheus (default 8080, or any)")
     serve.add_argument("--config", type=Path, default=Path("serve_config.yaml"))
     serve.set_defaults(command=_serve)
-    return parser
 
 
 def _add_where(parser: argparse.ArgumentParser) -> None:
@@ -181,16 +200,17 @@ def _reindex(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     # Replaces this process, so that signals reach the service itself.
     arguments = ["--host", options.host, "--port", str(options.port), "--config", str(options.config)]
+    if options.metrics_port is not None:
+        arguments += ["--metrics-port", str(options.metrics_port)]
     os.execv(sys.executable, [sys.executable, "-m", "deployments.launch", *arguments])
 
 
-def _of_folder(folder: Path, name: str):
+def _of_folder(folder: Path, name: str) -> Callable[..., Any]:
     """The function `name` of the module `name` in a folder such as atlas/."""
     if not (folder / f"{name}.py").is_file():
         raise InvalidRequest(f"{folder} has no {name}.py; this works on folders such as atlas/")
     sys.path.insert(0, str(folder.resolve().parent))
-    module = __import__(f"{folder.resolve().name}.{name}", fromlist=[name])
-    return getattr(module, name)
+    return getattr(importlib.import_module(f"{folder.resolve().name}.{name}"), name)
 
 
 def _client(options: argparse.Namespace) -> Client:
