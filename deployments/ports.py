@@ -7,26 +7,61 @@ import urllib.error
 import urllib.request
 
 from deployments import processes
+from deployments.narration import say
 
+LOCALHOST = "127.0.0.1"
 MAX_PORT = 65_535
+METRICS_PORT = 8080
+"""For Prometheus, as on every node of a cluster: see cluster/prometheus.yml."""
+
 PROBE_TIMEOUT_S = 3
 
 
-def port_problem(host: str, port: int) -> str | None:
-    """What keeps a server from listening at `host`:`port`, and the mend, in words; None where nothing does."""
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOCALHOST, 0))
+        return probe.getsockname()[1]
+
+
+def port_problem(host: str, port: int, option: str = "port") -> str | None:
+    """What keeps a server from listening at `host`:`port`, and the mend, in words; None where nothing does.
+
+    `option`: of the command line, with which the port is chosen.
+    """
+    another = _as_option(option, 8000 if option == "port" else METRICS_PORT)
     if not 1 <= port <= MAX_PORT:
-        return f"there is no port {port}: choose one from 1024 to {MAX_PORT}, {_as_option('port', 8000)}"
+        return f"there is no port {port}: choose one from 1024 to {MAX_PORT}, {another}"
     try:
         if processes.is_port_free(host, port):
             return None
     except OSError as error:
-        return _why_not(host, port, error)
-    advice = f"choose another port: {_as_option('port', port + 1 if port < MAX_PORT else 8000)}"
+        return _why_not(host, port, error, another)
+    advice = f"choose another port: {_as_option(option, port + 1) if port < MAX_PORT else another}"
     if serves_mmrag(host, port):
         return f"mmrag already serves at {address_of(host, port)}: ask there, stop it where it was started, or {advice}"
     holder = processes.holder_of(port)
     who = f"process {holder.pid} ({holder.command})" if holder else "a process of another user"
     return f"port {port} is in use by {who}. End it, or {advice}"
+
+
+def metrics_problem(wanted: int | None, serving_port: int) -> str | None:
+    """The same for the port for Prometheus, where one is wanted."""
+    if wanted is None:
+        return None
+    if wanted == serving_port:
+        return f"port {wanted} cannot be for requests and for metrics: choose another, or leave --metrics-port out"
+    return port_problem(LOCALHOST, wanted, "metrics-port")
+
+
+def usual_metrics_port(serving_port: int) -> int:
+    """`METRICS_PORT`; any other where requests are served there, or somebody has it, which is said."""
+    if serving_port == METRICS_PORT:
+        return free_port()
+    if problem := port_problem(LOCALHOST, METRICS_PORT, "metrics-port"):
+        say(f"metrics at another port: {problem}")
+        return free_port()
+    return METRICS_PORT
 
 
 def address_of(host: str, port: int) -> str:
@@ -50,14 +85,15 @@ def serves_mmrag(host: str, port: int) -> bool:
         return False
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def _why_not(host: str, port: int, error: OSError, another: str) -> str:
     if isinstance(error, socket.gaierror) or error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
         here = f"{_as_option('host', '127.0.0.1')} (from this machine only) or 0.0.0.0 (from everywhere)"
         return f"{host} is no address of this machine: choose {here}"
     if error.errno == errno.EACCES:
-        return f"port {port} is the system's own: choose one from 1024 to {MAX_PORT}, {_as_option('port', 8000)}"
+        return f"port {port} is the system's own: choose one from 1024 to {MAX_PORT}, {another}"
     return f"cannot listen at {host}:{port}: {error.strerror or error}"
 
 
 def _as_option(name: str, value: object) -> str:
-    return f"mmrag serve --{name} {value} (make serve {name.upper()}={value})"
+    made = f" (make serve {name.upper()}={value})" if name in ("host", "port") else ""
+    return f"mmrag serve --{name} {value}{made}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -36,7 +37,7 @@ def is_port_free(host: str, port: int) -> bool:
             probe.bind((host, port))
             probe.listen(1)
         except OSError as error:
-            if error.errno == 98:
+            if error.errno == errno.EADDRINUSE:
                 return False
             raise
     return True

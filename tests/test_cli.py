@@ -114,6 +114,16 @@ def test_every_mmrag_command_in_the_readme_is_one(capsys):
             assert path is None or (ROOT / path).exists(), command
 
 
+def test_serve_hands_all_its_options_on(monkeypatch):
+    started = []
+    monkeypatch.setattr(cli.os, "execv", lambda program, command: started.append(command))
+    options = {"--host": "0.0.0.0", "--port": "81", "--metrics-port": "82", "--config": "other.yaml"}
+    run("serve", *(part for pair in options.items() for part in pair))
+    [[_, _, module, *arguments]] = started
+    assert module == "deployments.launch"
+    assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == options
+
+
 @pytest.mark.parametrize(("value", "status"), [(0.96, 0), (0.94, 1)])
 def test_eval_prints_the_table_and_fails_when_a_must_is_missed(tmp_path, capsys, value, status):
     folder = tmp_path / f"measured{status}"

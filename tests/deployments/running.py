@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from deployments import processes, run_directory
-from deployments.fast_path import free_port
+from deployments.ports import free_port
 from mmrag.client import Client
 from mmrag.types import Document
 from tests.deployments.pictures import png

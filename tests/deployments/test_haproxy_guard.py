@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.fast_path import free_port, haproxy_binary
+from deployments.fast_path import haproxy_binary
+from deployments.ports import free_port
 
 CONFIG = """defaults
     mode http

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from deployments import processes
-from deployments.fast_path import free_port
+from deployments.ports import free_port
 from mmrag.client import Client
 from mmrag.types import Document
 from tests.deployments.pictures import data_uri, png

@@ -4,8 +4,16 @@ import threading
 
 import pytest
 
-from deployments.fast_path import free_port
-from deployments.ports import MAX_PORT, address_of, port_problem, serves_mmrag
+from deployments import narration, ports
+from deployments.ports import (
+    MAX_PORT,
+    address_of,
+    free_port,
+    metrics_problem,
+    port_problem,
+    serves_mmrag,
+    usual_metrics_port,
+)
 
 
 @pytest.fixture
@@ -50,3 +58,26 @@ def test_a_second_start_is_told_of_the_first(url):
 
 def test_an_address_can_be_opened():
     assert address_of("0.0.0.0", 80) == "http://127.0.0.1:80" and address_of("::1", 80) == "http://[::1]:80"
+
+
+def test_a_port_that_was_asked_for_metrics_is_had_or_refused(taken):
+    port = free_port()
+    assert metrics_problem(None, port) is None and metrics_problem(free_port(), port) is None
+    assert "for requests and for metrics" in metrics_problem(port, port)
+    assert metrics_problem(99_999, port).startswith("there is no port 99999")
+    problem = metrics_problem(taken, port)
+    assert f"port {taken} is in use by process" in problem
+    assert problem.endswith(f"choose another port: mmrag serve --metrics-port {taken + 1}")
+
+
+def test_the_usual_port_for_metrics_gives_way_to_whoever_has_it_and_says_to_whom(taken, monkeypatch, capsys):
+    monkeypatch.setenv("MMRAG_STARTED_S", "")  # given back at the end
+    narration.begin()
+    usual = free_port()
+    monkeypatch.setattr(ports, "METRICS_PORT", usual)
+    assert usual_metrics_port(serving_port=1) == usual
+    assert usual_metrics_port(serving_port=usual) != usual
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(ports, "METRICS_PORT", taken)
+    assert usual_metrics_port(serving_port=1) != taken
+    assert f"metrics at another port: port {taken} is in use by process" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from deployments.fast_path import free_port
+from deployments.ports import free_port
 from loadtests import components
 from loadtests.components import Dashboard, Processes, component_of, find
 from tests.conftest import serving
