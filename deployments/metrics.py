@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from fastapi import FastAPI
 from ray.serve import metrics as ray_metrics
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from mmrag.cache import EmbeddingCache
 from mmrag.pipeline import Pipeline
@@ -109,9 +110,11 @@ class MeasuredPipeline(Pipeline):
 class Measured:
     """ASGI middleware, the outermost: every request is counted, whoever refuses it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics):
+    def __init__(self, app: FastAPI, metrics: Metrics):
         self._app = app
         self._metrics = metrics
+        # Ray Serve looks here for the route that its log of requests and its own metrics name.
+        self.routes, self.router = app.routes, app.router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

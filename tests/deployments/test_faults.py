@@ -43,9 +43,9 @@ def kill(service: Running, name: str) -> list[int]:
 
 
 def test_what_happens_is_in_the_logs_at_once_where_it_said(service):
-    httpx.get(f"{service.url}/v1/models")
+    httpx.get(f"{service.url}/v1/documents/nothing")
     [written] = [path.read_text() for path in logs_of(service).glob("serve/replica_mmrag_Ingress_*.log")]
-    assert re.search(r"GET .* 200 ", written)
+    assert re.search(r"GET /v1/documents/{document_id:path} 404 ", written)
 
 
 def test_a_replica_lost_under_way_costs_no_answer(service):
