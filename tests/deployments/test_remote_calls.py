@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -188,6 +189,20 @@ async def test_errors_of_ray_become_ours(raised, expected):
         assert caught.value.param == "text"
     if expected is Overloaded:
         assert caught.value.retry_after_s in (2.5, 7.0)
+
+
+def test_this_ray_keeps_the_replicas_where_they_are_counted():
+    from ray.serve._private.router import AsyncioRouter, CurrentLoopRouter
+    from ray.serve.handle import DeploymentHandle
+    from ray.serve.request_router import RequestRouter
+
+    assert "_router" in DeploymentHandle._init.__code__.co_names
+    assert "_asyncio_router" in CurrentLoopRouter.__init__.__code__.co_names
+    assert isinstance(AsyncioRouter.request_router, property) and isinstance(RequestRouter.curr_replicas, property)
+    router = SimpleNamespace(request_router=SimpleNamespace(curr_replicas={"a": 1, "b": 2}))
+    handle = SimpleNamespace(_router=SimpleNamespace(_asyncio_router=router))
+    assert RemotePart(handle, "part").num_replicas == 2
+    assert RemotePart(SimpleNamespace(), "part").num_replicas == 1  # before the first call
 
 
 async def test_a_caller_who_leaves_cancels_the_call():
