@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from atlas.invented import invent_name
 from atlas.reading import sample_texts
-from mmrag.decoder.inputs import MARKERS
+from mmrag.decoder.prompts import MARKERS
 
 NUM_PIECES = 4_000
 NUM_CAPITALISED = 14_000

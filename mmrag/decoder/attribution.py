@@ -7,8 +7,8 @@ out. Without one, attention, which says where the model looked, and not what it 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from mmrag.decoder.inputs import Prompt
 from mmrag.decoder.plan import TokenTrace
+from mmrag.decoder.prompts import Prompt
 from mmrag.types import Attribution, DecodeRequest
 
 MAX_PASSAGES = 3

@@ -21,8 +21,9 @@ from mmrag.config import DecoderConfig
 from mmrag.decoder.attribution import attribute
 from mmrag.decoder.checkpoint import find_checkpoint
 from mmrag.decoder.group import Group
-from mmrag.decoder.inputs import InputBuilder, Prompt
+from mmrag.decoder.inputs import InputBuilder
 from mmrag.decoder.plan import Admission, Plan, Result, Scoring, TokenTrace
+from mmrag.decoder.prompts import Prompt
 from mmrag.decoder.ranks import Leader
 from mmrag.decoder.scheduler import Decision, Limits, Scheduler, Sequence
 from mmrag.decoder.sequence_output import SequenceOutput, label_targets, labelled

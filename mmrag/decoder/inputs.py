@@ -1,10 +1,6 @@
 """From requests to tensors: which tokens, masks, features and embeddings the network reads.
 
-Each passage is one sequence with the query in front (Fusion-in-Decoder, Izacard & Grave 2021):
-
-    <answer> question <title> title <text> text </s>
-
-A tokenizer without those markers (a plain T5's) gets the same in words; a question without passages is read alone.
+Shapes: B requests, K passages at most, S source tokens, G regions of a picture, F features, d numbers of an embedding.
 """
 
 from collections.abc import Callable
@@ -13,34 +9,20 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from mmrag.decoder.plain_words import question
+from mmrag.decoder.prompts import Prompt, PromptBuilder
 from mmrag.decoder.settings import DecoderModelConfig
 from mmrag.errors import ConfigurationError
-from mmrag.types import DecodeRequest, Passage
+from mmrag.types import DecodeRequest
 
 MEASURES = ("bm25", "text_text", "text_image", "image_image", "image_text", "label")
 NUM_FEATURES = 3 * len(MEASURES) + 4
 QUERY_TEXT, PASSAGE_TEXT, QUERY_IMAGE, PASSAGE_IMAGE, GRID = range(5)
 NUM_KINDS = 5
-MARKERS = ("<answer>", "<caption>", "<classify>", "<title>", "<text>")
 MAX_CHUNK_TOKENS = 8_192
 MAX_WASTED_TOKENS = 256
-
-
-@dataclass(slots=True)
-class Prompt:
-    """One sequence for the encoder. `passage` is its index in the request, -1 where there is none; `num_between`: the
-    tokens between its title and its text."""
-
-    ids: list[int]
-    copy_start: int
-    passage: int = -1
-    title: Encoding | None = None
-    text: Encoding | None = None
-    num_between: int = 1
 
 
 @dataclass(slots=True)
@@ -98,67 +80,38 @@ class Batch:
         return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)} | {"chunks": chunks})
 
 
+Grouping = Callable[[list[tuple[int, int]], list[list[Prompt]]], list[list[tuple[int, int]]]]
+"""Cuts (request, prompt) pairs, sorted by length, into those that are encoded together."""
+
+
 class InputBuilder:
+    """Builds batches for a model of this `config`.
+
+    `build` and `build_alone` raise ConfigurationError when an embedding's width is not what it was trained with.
+    """
+
     def __init__(self, tokenizer: Tokenizer, config: DecoderModelConfig, max_passage_tokens: int = 256):
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        self.tokenizer, self.config, self.max_passage_tokens = tokenizer, config, max_passage_tokens
-        self.markers = {marker: tokenizer.token_to_id(marker) for marker in MARKERS}
-        self.has_markers = None not in self.markers.values()
+        self.tokenizer, self.config = tokenizer, config
+        self.prompts = PromptBuilder(tokenizer, config.end_id, max_passage_tokens)
 
     def build_alone(self, request: DecodeRequest) -> Batch:
         """A batch of one, which is the same in any company: each chunk holds sequences of one length."""
-        prompts, features = [self.prompts(request)], [passage_features(request)]
-        embeddings = self.embeddings([request], features)
-        return Batch(**self.sources([request], prompts, features, same_lengths), **embeddings, prompts=prompts)
+        return self._build([request], same_lengths)
 
     def build(self, requests: list[DecodeRequest]) -> Batch:
-        """Raises ConfigurationError when an embedding's width is not what the model was trained with."""
-        prompts = [self.prompts(request) for request in requests]
+        """A batch of all; sequences of like length are padded to one."""
+        return self._build(requests, like_lengths)
+
+    def _build(self, requests: list[DecodeRequest], grouped: Grouping) -> Batch:
+        prompts = [self.prompts.build(request) for request in requests]
         features = [passage_features(request) for request in requests]
         embeddings = self.embeddings(requests, features)
-        return Batch(**self.sources(requests, prompts, features, like_lengths), **embeddings, prompts=prompts)
-
-    def prompts(self, request: DecodeRequest) -> list[Prompt]:
-        if not self.has_markers:
-            return self.plain_prompts(request)
-        query = self.encode(request.text or "").ids[: self.max_passage_tokens // 2]
-        head = [self.markers[f"<{request.task}>"], *query]
-        if not request.passages:
-            return [Prompt([*head, self.config.end_id], len(head) + 1)]
-        return [self.passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
-
-    def passage_prompt(self, head: list[int], index: int, passage: Passage) -> Prompt:
-        title, text = self.encode(passage.title), self.encode(passage.text)
-        ids = [*head, self.markers["<title>"], *title.ids, self.markers["<text>"], *text.ids]
-        ids = [*ids[: self.max_passage_tokens - 1], self.config.end_id]
-        return Prompt(ids, len(head) + 1, index, title, text)
-
-    def plain_prompts(self, request: DecodeRequest) -> list[Prompt]:
-        if not request.passages:
-            ids = self.tokenizer.encode(question(request), add_special_tokens=False).ids
-            return [Prompt([*ids, self.config.end_id], len(ids) + 1)]
-        asked = self.encode(f"question: {question(request)}").ids[: self.max_passage_tokens // 2]
-        head = [*asked, *self.encode("title:").ids]
-        return [self.plain_passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
-
-    def plain_passage_prompt(self, head: list[int], index: int, passage: Passage) -> Prompt:
-        title, text, between = self.encode(passage.title), self.encode(passage.text), self.encode("context:").ids
-        ids = [*head, *title.ids, *between, *text.ids][: self.max_passage_tokens - 1]
-        return Prompt([*ids, self.config.end_id], len(head), index, title, text, len(between))
-
-    def encode(self, text: str) -> Encoding:
-        """A leading space, so that a word has the same tokens wherever it stands."""
-        return self.tokenizer.encode(" " + text if text else "", add_special_tokens=False)
+        return Batch(**self.sources(requests, prompts, features, grouped), **embeddings, prompts=prompts)
 
     def sources(
-        self,
-        requests: list[DecodeRequest],
-        prompts: list[list[Prompt]],
-        features: list[np.ndarray],
-        grouped: Callable[[list, list[list[Prompt]]], list[list]],
+        self, requests: list[DecodeRequest], prompts: list[list[Prompt]], features: list[np.ndarray], grouped: Grouping
     ) -> dict:
-        """The chunks, and where each request's tokens lie in them."""
+        """The chunks, and where each request's tokens lie in them: the first half of a Batch's fields."""
         owners = [(b, i) for b, of_request in enumerate(prompts) for i in range(len(of_request))]
         owners.sort(key=lambda owner: len(prompts[owner[0]][owner[1]].ids))
         chunks, offset, starts = [], 0, {}
@@ -188,6 +141,7 @@ class InputBuilder:
         return Chunk(*map(torch.from_numpy, (ids, mask, rows, query, has_query, in_query)))
 
     def layout(self, prompts: list[list[Prompt]], starts: dict) -> dict:
+        """`positions` to `passage_of` of a Batch; `starts`: (request, prompt) -> where it begins in the chunks."""
         shape = len(prompts), max(sum(len(prompt.ids) for prompt in of_request) for of_request in prompts)
         positions, source_ids = np.zeros(shape, np.int64), np.full(shape, self.config.pad_id)
         mask, copyable, passage_of = np.zeros(shape, bool), np.zeros(shape, bool), np.full(shape, -1)
@@ -199,12 +153,13 @@ class InputBuilder:
                 source_ids[b, here], mask[b, here], passage_of[b, here] = prompt.ids, True, prompt.passage
                 copyable[b, at + prompt.copy_start : here.stop - 1] = True
                 at = here.stop
-        if self.has_markers:
-            copyable &= source_ids != self.markers["<text>"]
+        if self.prompts.has_markers:
+            copyable &= source_ids != self.prompts.markers["<text>"]
         arrays = {"positions": positions, "source_ids": source_ids, "source_mask": mask, "copyable": copyable}
         return {name: torch.from_numpy(array) for name, array in (arrays | {"passage_of": passage_of}).items()}
 
     def embeddings(self, requests: list[DecodeRequest], features: list[np.ndarray]) -> dict:
+        """`features` to `grid_mask` of a Batch."""
         size = len(requests), 1 + max(len(request.passages) for request in requests)
         texts = [[r.text_embedding, *(p.text_embedding for p in r.passages)] for r in requests]
         images = [[r.image_embedding, *(p.image_embedding for p in r.passages)] for r in requests]
@@ -250,12 +205,14 @@ def like_lengths(owners: list, prompts: list[list[Prompt]]) -> list[list]:
 
 
 def kinds(size: tuple[int, int], query_kind: int) -> Tensor:
+    """int64 [B, 1 + K]: the query's kind, then the passages'."""
     kind = torch.full(size, query_kind + 1)
     kind[:, 0] = query_kind
     return kind
 
 
 def stack_present(rows: list[list], length: int, dimension: int, evidence: bool) -> tuple[Tensor, Tensor]:
+    """The vectors of each request, float32 [B, length, d], and where there are any [B, length]."""
     stacked, mask = np.zeros((len(rows), length, dimension), np.float32), np.zeros((len(rows), length), bool)
     for b, of_request in enumerate(rows if evidence else []):
         for i, vector in enumerate(of_request):
@@ -266,6 +223,7 @@ def stack_present(rows: list[list], length: int, dimension: int, evidence: bool)
 
 
 def check_width(vector: np.ndarray, dimension: int) -> None:
+    """Raises ConfigurationError unless the vector has this dimension."""
     if len(vector) != dimension:
         raise ConfigurationError(
             f"an embedding has {len(vector)} numbers, the decoder was trained with {dimension}: "

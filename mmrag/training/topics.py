@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrag.decoder.inputs import Batch, Prompt
+from mmrag.decoder.inputs import Batch
+from mmrag.decoder.prompts import Prompt
 from mmrag.training.data import Example
 
 NOTHING, IGNORED = 0, -100

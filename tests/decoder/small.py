@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
-from mmrag.decoder.inputs import MARKERS
 from mmrag.decoder.model import FusionModel
+from mmrag.decoder.prompts import MARKERS
 from mmrag.types import DecodeRequest, Passage
 
 DIMENSION, GRID = 16, (4, 8)

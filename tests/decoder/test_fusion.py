@@ -191,7 +191,7 @@ def test_a_saved_decoder_answers_the_same(fusion, tmp_path):
 
 def test_long_passages_are_cut():
     decoder = small_decoder()
-    decoder.inputs.max_passage_tokens = 40
+    decoder.inputs.prompts.max_tokens = 40
     asked = request(num_passages=0)
     asked.passages = [passage("long", "word " * 500, 1)]
     assert decoder.inputs.build([asked]).source_ids.shape[1] == 40

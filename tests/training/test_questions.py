@@ -117,13 +117,13 @@ def test_a_plain_t5_reads_what_the_picture_found(base):
     decoder = FusionDecoder.load(str(base))
     asked = request(None, 3, text_embedding=None)
     asked.passages[1].similarities, asked.passages[1].title = {"image_image": 0.99}, "Peru"
-    for prompt in decoder.inputs.prompts(asked):
+    for prompt in decoder.inputs.prompts.build(asked):
         words = decoder.tokenizer.decode(prompt.ids)
         assert "What does the picture show? picture: Peru" in words
         assert asked.passages[prompt.passage].text in words
-    both = decoder.tokenizer.decode(decoder.inputs.prompts(request("capital?", 1))[0].ids)
+    both = decoder.tokenizer.decode(decoder.inputs.prompts.build(request("capital?", 1))[0].ids)
     assert "question: capital? picture: p0" in both
-    alone = decoder.inputs.prompts(request("capital?", 0, image_embedding=vector(1)))
+    alone = decoder.inputs.prompts.build(request("capital?", 0, image_embedding=vector(1)))
     assert decoder.tokenizer.decode(alone[0].ids).strip().startswith("capital?")
 
 

@@ -1,0 +1,84 @@
+"""What the encoder reads of a request, as tokens.
+
+Each passage is one sequence with the query in front (Fusion-in-Decoder, Izacard & Grave 2021):
+
+    <answer> question <title> title <text> text </s>
+
+A tokenizer without those markers (a plain T5's) gets the same in words; a question without passages is read alone.
+"""
+
+from dataclasses import dataclass
+
+from tokenizers import Encoding, Tokenizer
+
+from mmrag.decoder.plain_words import question
+from mmrag.types import DecodeRequest, Passage
+
+MARKERS = ("<answer>", "<caption>", "<classify>", "<title>", "<text>")
+
+
+@dataclass(slots=True)
+class Prompt:
+    """One sequence for the encoder.
+
+    Attributes:
+        copy_start: before this token is the question; what is after it, but for the last, may be copied.
+        passage: its index in the request, -1 where there is none.
+        title, text: its parts as they were tokenized, before the prompt was cut.
+        num_between: tokens between title and text.
+    """
+
+    ids: list[int]
+    copy_start: int
+    passage: int = -1
+    title: Encoding | None = None
+    text: Encoding | None = None
+    num_between: int = 1
+
+
+class PromptBuilder:
+    """Writes prompts of at most `max_tokens`, half of them for the question; a plain T5 reads one alone whole.
+
+    Attributes:
+        markers: each of `MARKERS` with its id; `has_markers`: whether the tokenizer knows them all.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, end_id: int, max_tokens: int):
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer, self._end_id, self.max_tokens = tokenizer, end_id, max_tokens
+        self.markers = {marker: tokenizer.token_to_id(marker) for marker in MARKERS}
+        self.has_markers = None not in self.markers.values()
+
+    def build(self, request: DecodeRequest) -> list[Prompt]:
+        """A prompt for each passage, or one where there is none."""
+        if not self.has_markers:
+            return self._plain_prompts(request)
+        query = self._encode(request.text or "").ids[: self.max_tokens // 2]
+        head = [self.markers[f"<{request.task}>"], *query]
+        if not request.passages:
+            return [Prompt([*head, self._end_id], len(head) + 1)]
+        return [self._passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
+
+    def _passage_prompt(self, head: list[int], index: int, passage: Passage) -> Prompt:
+        title, text = self._encode(passage.title), self._encode(passage.text)
+        ids = [*head, self.markers["<title>"], *title.ids, self.markers["<text>"], *text.ids]
+        ids = [*ids[: self.max_tokens - 1], self._end_id]
+        return Prompt(ids, len(head) + 1, index, title, text)
+
+    def _plain_prompts(self, request: DecodeRequest) -> list[Prompt]:
+        if not request.passages:
+            ids = self._tokenizer.encode(question(request), add_special_tokens=False).ids
+            return [Prompt([*ids, self._end_id], len(ids) + 1)]
+        asked = self._encode(f"question: {question(request)}").ids[: self.max_tokens // 2]
+        head = [*asked, *self._encode("title:").ids]
+        return [self._plain_passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
+
+    def _plain_passage_prompt(self, head: list[int], index: int, passage: Passage) -> Prompt:
+        title, text, between = self._encode(passage.title), self._encode(passage.text), self._encode("context:").ids
+        ids = [*head, *title.ids, *between, *text.ids][: self.max_tokens - 1]
+        return Prompt([*ids, self._end_id], len(head), index, title, text, len(between))
+
+    def _encode(self, text: str) -> Encoding:
+        # A leading space, so that a word has the same tokens wherever it stands.
+        return self._tokenizer.encode(" " + text if text else "", add_special_tokens=False)
