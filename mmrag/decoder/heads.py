@@ -24,6 +24,7 @@ class Source:
     states: Tensor
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All four, in the order of the fields."""
         return self.ids, self.copyable, self.keys, self.states
 
 
@@ -36,6 +37,8 @@ class Copying:
 
 
 class Pointer(nn.Module):
+    """Where to copy the next token from, and how far to copy it at all; `gate` at 0: not at all."""
+
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         self.query = nn.Linear(config.d_model, config.d_model, bias=False)

@@ -93,6 +93,8 @@ class Sequences:
 
 
 class RMSNorm(nn.Module):
+    """T5's norm: states divided by their root mean square, in float32, without centring (Zhang & Sennrich 2019)."""
+
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(config.d_model))
@@ -127,6 +129,7 @@ class RelativePositionBias(nn.Module):
         return self.table(self.buckets(distances)).T.contiguous().unfold(1, num_keys, 1)[None]
 
     def buckets(self, distance: Tensor) -> Tensor:
+        """The rows of the table, int64, for distances from query to key, int64: negative before it."""
         num_buckets, offset = self.table.num_embeddings, torch.zeros_like(distance)
         if self.bidirectional:
             num_buckets //= 2
@@ -149,6 +152,7 @@ class CausalConvolution(nn.Module):
         self.taps = nn.Parameter(torch.zeros(config.convolution_width, config.d_model))
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """States [B, T, d], given new ones [B, T, d] after those that the cache remembers."""
         length = x.shape[1]
         padded = (cache or LayerCache()).preceded(self.norm(x), len(self.taps) - 1)
         return x + sum(padded[:, i : i + length] * tap for i, tap in enumerate(self.taps))
@@ -164,6 +168,8 @@ class CausalConvolution(nn.Module):
 
 
 class Attention(nn.Module):
+    """T5's multi-head attention: no biases and, with `scores: dot`, no scale. A rank of several has some heads only."""
+
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         inner = config.num_heads * config.d_kv
@@ -175,6 +181,7 @@ class Attention(nn.Module):
         self.o = nn.Linear(inner, config.d_model, bias=False)
 
     def split(self, x: Tensor) -> Tensor:
+        """Heads apart: [B, T, H * D] to [B, H, T, D]."""
         return x.unflatten(-1, (self.num_heads, self.d_kv)).transpose(1, 2)
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,11 +218,14 @@ def attend(
 
 
 def weighted_softmax(scores: Tensor, weights: Tensor) -> Tensor:
+    """Softmax over the last dimension, each exponential times its weight before they are normalised."""
     exponentials = (scores - scores.amax(-1, keepdim=True).detach()).exp() * weights
     return exponentials / exponentials.sum(-1, keepdim=True).clamp(min=1e-9)
 
 
 class FeedForward(nn.Module):
+    """x + T5's feed-forward: ReLU (v1.0), or gated GELU (v1.1, flan)."""
+
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         self.norm = RMSNorm(config)
@@ -231,6 +241,8 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
+    """Convolution, where there is one, self-attention and feed-forward, each added to what it reads."""
+
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         self.convolution = CausalConvolution(config) if config.convolution_width else None
@@ -269,6 +281,8 @@ class CrossAttention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
+    """Convolution, where there is one, self-attention, attention to the evidence and feed-forward."""
+
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         self.convolution = CausalConvolution(config) if config.convolution_width else None
@@ -278,7 +292,10 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(self, x: Tensor, bias: Tensor, text: CrossMemory, image: CrossMemory | None, cache: LayerCache):
-        """One step over new tokens x [B, T, d]; `bias` [1, H, T, past + T]; the cache grows by T."""
+        """States [B, T, d] of new tokens x [B, T, d], and the attention of `CrossAttention`.
+
+        `bias` [1 or B, H, T, past + T]; the cache grows by T.
+        """
         if self.convolution is not None:
             x = self.convolution(x, cache)
         normed = self.norm(x)

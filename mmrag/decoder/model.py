@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrag.decoder.evidence_embedding import EvidenceEmbedding
 from mmrag.decoder.group import Group
 from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, copied_probabilities, mix
-from mmrag.decoder.inputs import NUM_FEATURES, NUM_KINDS, Batch, Chunk
+from mmrag.decoder.inputs import Batch, Chunk
 from mmrag.decoder.layers import (
     MASKED,
     Attention,
@@ -43,7 +44,15 @@ class Memory:
 
 @dataclass(slots=True)
 class State:
-    """One batch being decoded."""
+    """One batch being decoded.
+
+    Attributes:
+        text, image: of each layer, what it reads; image None where a layer has no attention to it.
+        caches: of each layer, what it remembers of the `num_written` tokens so far.
+        last_ids: int64 [B, copy_context - 1], the last of them, for the pointer.
+        question: what is added to each input [B, 1, d].
+        attention: of the last layer in the last step [B, H, T, S or M]; see `CrossAttention`.
+    """
 
     text: list[CrossMemory]
     image: list[CrossMemory | None]
@@ -53,59 +62,6 @@ class State:
     last_ids: Tensor | None = None
     question: Tensor | float = 0.0
     attention: Tensor | None = field(default=None, repr=False)
-
-
-class Evidence(nn.Module):
-    """Turns embeddings and similarities into states: image memory, and what is added to a passage's tokens."""
-
-    def __init__(self, config: DecoderModelConfig):
-        super().__init__()
-        self.text = nn.Linear(config.text_dimension, config.d_model)
-        self.image = nn.Linear(config.image_dimension, config.d_model)
-        self.grid = nn.Linear(config.grid_dimension, config.d_model)
-        self.kind = nn.Embedding(NUM_KINDS, config.d_model)
-        self.features = nn.Sequential(nn.Linear(NUM_FEATURES, 64), nn.ReLU(), nn.Linear(64, config.d_model))
-        self.query = nn.Linear(config.text_dimension, config.d_model)
-        self.question = nn.Linear(config.text_dimension, config.d_model) if config.question_in_decoder else None
-        self.shared_word = nn.Parameter(torch.zeros(config.d_model))
-        self.gate = nn.Parameter(torch.zeros(()))
-
-    def passages(self, chunks: list[Chunk]) -> Tensor:
-        """What is added to the token states [T, d] of all passages."""
-        embedding, features, has_query = (
-            torch.cat([getattr(chunk, name) for chunk in chunks])
-            for name in ("query_embedding", "features", "has_query")
-        )
-        num = len(features)
-        # A multiple of four rows: fewer take another way through a matrix product, and round differently.
-        embedding, features = (F.pad(x, (0, 0, 0, -num % 4)) for x in (embedding, features))
-        query = self.query(unit_variance(embedding))[:num] * has_query[:, None]
-        of_passage = self.features(features)[:num] + query
-        lengths = [length for chunk in chunks for length in [chunk.ids.shape[1]] * len(chunk.ids)]
-        of_token = of_passage.repeat_interleave(torch.tensor(lengths, device=features.device), 0)
-        in_query = torch.cat([chunk.in_query.flatten() for chunk in chunks])
-        return self.gate * (of_token + in_query[:, None] * self.shared_word)
-
-    def asked(self, batch: Batch) -> Tensor | float:
-        """What is added to each input of the decoder [B, 1, d]."""
-        if self.question is None:
-            return 0.0
-        question = self.question(unit_variance(batch.text_embeddings[:, :1]))
-        return self.gate * question * batch.text_embeddings_mask[:, :1, None]
-
-    def memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Image memory [B, M, d]: the query's and the passages' embeddings, then the query image's grid."""
-        features = self.features(batch.features)
-        text = self.text(unit_variance(batch.text_embeddings)) + features + self.kind(batch.text_kinds)
-        image = self.image(unit_variance(batch.image_embeddings)) + features + self.kind(batch.image_kinds)
-        grid = self.grid(batch.grid) + self.kind.weight[-1]
-        masks = [batch.text_embeddings_mask, batch.image_embeddings_mask, batch.grid_mask]
-        return torch.cat([text, image, grid], 1), torch.cat(masks, 1)
-
-
-def unit_variance(embeddings: Tensor) -> Tensor:
-    """Embeddings of length 1 [..., d] as the network reads them; else they are faint beside tokens, and learnt late."""
-    return embeddings * embeddings.shape[-1] ** 0.5
 
 
 class FusionModel(nn.Module):
@@ -124,7 +80,7 @@ class FusionModel(nn.Module):
         self.decoder_norm = RMSNorm(config)
         self.head = None if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.pointer = Pointer(config) if config.pointer else None
-        self.evidence = Evidence(config) if config.evidence else None
+        self.evidence = EvidenceEmbedding(config) if config.evidence else None
         self.labels = LabelHead(config) if config.labels else None
         if config.evidence and config.fusion == "cross_modal":
             self.joint = EncoderLayer(replace(config, convolution_width=0))
@@ -163,6 +119,7 @@ class FusionModel(nn.Module):
         yield self.encoder_norm(self.encoder[-1](x, sequences))
 
     def run(self, chunk: Chunk) -> Run:
+        """How the sequences of a chunk attend; with padding hidden where it has any."""
         num, length = chunk.ids.shape
         if torch.is_grad_enabled() or chunk.ids.is_cuda or not chunk.mask.all():
             return Run(num, length, self.encoder_bias(length, length) + hidden_keys(chunk.mask))
@@ -191,6 +148,8 @@ class FusionModel(nn.Module):
         return State(text, image, [LayerCache() for _ in self.decoder], source, question=question)
 
     def text_memory(self, attention: Attention, memory: Memory) -> CrossMemory:
+        """Keys and values of the text; with `cross_modal` of the image memory, too, which counts as far as its gate is
+        open."""
         if memory.image is None or self.config.fusion == "dual_stream":
             return CrossMemory(*attention.project(memory.text), hidden_keys(memory.text_mask))
         joined = torch.cat([memory.text, memory.image], 1)
@@ -215,6 +174,7 @@ class FusionModel(nn.Module):
         return self.decoder_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
+        """Scores [..., V] of the vocabulary, on every rank, from decoder states [..., d]."""
         if self.config.scale_output:
             hidden = hidden * self.config.d_model**-0.5
         scores = hidden @ self.embedding.weight.T if self.head is None else self.head(hidden)
@@ -242,7 +202,9 @@ class FusionModel(nn.Module):
         logits = self.logits(hidden)
         return (logits if copying is None else mix(logits, copying, state.source.ids))[:, -1], copying
 
-    def target_log_probabilities(self, ids: Tensor, targets: Tensor, real: Tensor, state: State):
+    def target_log_probabilities(
+        self, ids: Tensor, targets: Tensor, real: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, Copying | None]:
         """Teacher forcing: log-probabilities [B, T] of `targets` after `ids`, 0 where not `real` [B, T]; with the
         hidden states and the pointer. The vocabulary is scored at real positions only: it is the dearest part."""
         hidden = self.step(ids, state)
@@ -267,6 +229,7 @@ def hidden_keys(mask: Tensor) -> Tensor:
 
 
 def image_memory(attention: Attention | None, memory: Memory) -> CrossMemory | None:
+    """Keys and values of the image memory, for a layer that attends to it apart from the text; None for others."""
     if attention is None or memory.image is None:
         return None
     present = memory.image_mask[:, None, None].to(memory.image.dtype)
