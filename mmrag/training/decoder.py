@@ -19,6 +19,7 @@ from mmrag.decoder.checkpoint import save_checkpoint
 from mmrag.decoder.fusion import FusionDecoder
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
+from mmrag.decoder.worker import teacher_forced
 from mmrag.training.data import Example
 from mmrag.training.device import device_kind
 from mmrag.training.optimizer import Optimizer
@@ -246,14 +247,10 @@ def loss_of(
 
 def target_tensors(decoder: FusionDecoder, examples: list[Example], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """What the decoder is given, what it should write [B, T], and which of these are real."""
-    config = decoder.model.config
-    rows = [[*target_ids(decoder, example, batch, b), config.end_id] for b, example in enumerate(examples)]
-    wanted = torch.full((len(rows), max(map(len, rows))), config.pad_id)
-    for b, row in enumerate(rows):
-        wanted[b, : len(row)] = torch.tensor(row)
-    given = torch.cat([torch.full_like(wanted[:, :1], config.start_id), wanted[:, :-1]], 1)
-    real = torch.arange(wanted.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-    return given, wanted, real
+    end_id = decoder.model.config.end_id
+    return teacher_forced(
+        decoder.model, [[*target_ids(decoder, example, batch, b), end_id] for b, example in enumerate(examples)]
+    )
 
 
 def target_ids(decoder: FusionDecoder, example: Example, batch: Batch, b: int) -> list[int]:
