@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmrag import onednn
 from mmrag.encoders.bert import Bert
 
 _ROWS = 128
-"""For how many rows the layout is chosen; it is right for any number."""
+"""For how many rows the layout is chosen."""
 
 
 class PackedBert(nn.Module):
@@ -57,16 +58,14 @@ class _PackedLayer(nn.Module):
 
 
 class _PackedLinear(nn.Module):
-    """Several nn.Linear of the same input as one product, and `then` applied to it: "none" or "gelu"."""
+    """Several nn.Linear of the same input as one product, and `then` applied to it."""
 
-    def __init__(self, linears: list[nn.Linear], dtype: torch.dtype, then: str = "none"):
+    def __init__(self, linears: list[nn.Linear], dtype: torch.dtype, then: onednn.Then = "none"):
         super().__init__()
         weight = torch.cat([linear.weight.detach() for linear in linears]).to(dtype)
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        self.packed = onednn.packed(weight, _ROWS)
         self.bias = torch.cat([linear.bias.detach() for linear in linears]).to(dtype)
         self.dtype, self.then = dtype, then
-        self.algorithm = "none" if then == "gelu" else ""  # of GELU: the exact one, not tanh
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.dtype)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, self.then, [], self.algorithm)
+        return onednn.product(x.to(self.dtype), self.packed, self.bias, self.then)

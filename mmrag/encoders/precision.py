@@ -18,12 +18,6 @@ def product_dtype(precision: Precision, device: str) -> torch.dtype:
     return torch.bfloat16 if kind == "cuda" or (kind == "cpu" and _cpu_multiplies_bfloat16()) else torch.float32
 
 
-def can_pack(device: str) -> bool:
-    """Whether oneDNN's own calls are to be had (see `mmrag.encoders.packed_bert`)."""
-    on_cpu = torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available()
-    return on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
 def _cpu_multiplies_bfloat16() -> bool:
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return torch.backends.mkldnn.is_available() and bool(features.get("avx512_bf16") or features.get("amx_bf16"))

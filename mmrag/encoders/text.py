@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmrag import onednn
 from mmrag.batching import cut_sorted
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.bert import is_plain_bert, load_bert
 from mmrag.encoders.packed_bert import PackedBert
-from mmrag.encoders.precision import can_pack, product_dtype
+from mmrag.encoders.precision import product_dtype
 from mmrag.encoders.tokenizer import load_tokenizer, model_directory
 from mmrag.errors import ConfigurationError
 
@@ -82,7 +83,7 @@ def _load_model(config: TextEncoderConfig, dtype: torch.dtype) -> torch.nn.Modul
     directory = model_directory(config.model, config.revision)
     if is_plain_bert(directory):
         bert = load_bert(directory)
-        return PackedBert(bert, dtype) if can_pack(config.device) else bert.to(config.device)
+        return PackedBert(bert, dtype) if onednn.is_there(config.device) else bert.to(config.device)
     from transformers import AutoModel
 
     try:
