@@ -13,7 +13,7 @@ from deployments import processes, run_logs
 from deployments.narration import say
 
 ROOT = Path("/tmp")  # not $TMPDIR: sockets lie in it, and their paths must be short
-PREFIX = "mmrag-"
+PREFIX = "mmrag-serve-"  # the scripts of cluster/ keep theirs beside it
 MARK = "launcher"
 """The file that makes a directory one of ours. It holds the launcher's process id and is locked while that lives."""
 
