@@ -1,6 +1,7 @@
 """What callers write in Python, as the HTTP API takes it: pictures as data URIs, documents as JSON objects."""
 
 import base64
+import dataclasses
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,8 @@ Picture = bytes | str | PathLike[str]
 
 DocumentLike = Document | Mapping[str, Any]
 """A Document, or a dictionary with its fields; each of its images a Picture."""
+
+_DOCUMENT_FIELDS = [field.name for field in dataclasses.fields(Document)]
 
 
 def picture_uri(picture: Picture, param: str = "image") -> str:
@@ -56,13 +59,13 @@ def document_body(document: DocumentLike) -> dict[str, Any]:
         InvalidRequest: it is no document, or a picture cannot be read. (Its fields are checked by the service.)
     """
     if isinstance(document, Document):
-        fields = {name: getattr(document, name) for name in Document.__dataclass_fields__}
+        fields = {name: getattr(document, name) for name in _DOCUMENT_FIELDS}
     elif isinstance(document, Mapping):
         fields = dict(document)
     else:
         kind = type(document).__name__
         raise InvalidRequest(f'a document must be a Document or a dict {{"id": …, "text": …}}, not {kind}')
-    images = _pictures(fields)
+    images = _pop_pictures(fields)
     return fields | {"images": [picture_uri(picture, "images") for picture in images]} if images else fields
 
 
@@ -73,7 +76,7 @@ def embeddings_body(inputs: str | Picture | Iterable[str | Picture]) -> dict[str
     return {"input": values, "encoding_format": "base64"}
 
 
-def _pictures(fields: dict[str, Any]) -> list[Picture]:
+def _pop_pictures(fields: dict[str, Any]) -> list[Picture]:
     images = fields.pop("images", None) or []
     images = [images] if isinstance(images, str | bytes | PathLike) else list(images)
     return images + [image for image in [fields.pop("image", None)] if image is not None]

@@ -9,9 +9,11 @@ import numpy as np
 Task = Literal["answer", "caption", "classify"]
 MetadataValue = str | int | float | bool | list[str]
 
+Filters = Mapping[str, MetadataValue]
+"""Metadata field -> wanted value, or a list of which one must match."""
+
 DEFAULT_TENANT = "default"
 """Everybody, where nobody needs a key."""
-
 
 Explain = bool | Literal["loo"]
 """Whether to tell what an answer rests on; "loo" also leaves out each passage in turn."""
@@ -62,7 +64,7 @@ class Query:
         image: an encoded file as the user sent it; `mmrag.images.decode_image` bounds and decodes it.
         labels: for `classify`: choose among these instead of the labels the model was trained on.
         top_k: how many passages the decoder reads and the answer shows.
-        filters: metadata field -> wanted value, or a list of which one must match.
+        filters: see `Filters`.
         tenant: put here by the server, never by the caller.
         deadline_s: `time.time()` after which nobody waits for the answer any more.
     """
@@ -304,6 +306,3 @@ class IngestReport:
     num_passages: int = 0
     num_images: int = 0
     refused: list[Refusal] = field(default_factory=list)
-
-
-Filters = Mapping[str, MetadataValue]

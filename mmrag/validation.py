@@ -1,12 +1,12 @@
 """What a caller may send. Every check names the field, the limit, and how to mend the request."""
 
-import difflib
 import json
 import math
 from collections.abc import Sequence
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
+from mmrag.near_miss import near_miss
 from mmrag.types import Document, Filters, MetadataValue, Query, Sampling
 
 MAX_ID_CHARS = 512
@@ -18,9 +18,11 @@ MAX_SAMPLING_TOP_K = 1_000
 MAX_STOPS = 8
 MAX_STOP_CHARS = 64
 
+MAX_NAMED_FIELDS = 20
+"""Of the fields that there are so many are named where a filter is on another."""
+
 MAX_METADATA_FIELDS = 64
 MAX_METADATA_VALUES = 64
-MAX_NAMED_FIELDS = 20
 MAX_METADATA_CHARS = 4_096
 MAX_METADATA_BYTES = 16 * 1024
 """All fields of a document together, names included: they come with each of its passages."""
@@ -49,11 +51,10 @@ def check_filter_fields(filters: Filters, known: Sequence[str]) -> None:
     """Raise InvalidRequest for a filter on a field that is not among those `known`; where none is, all pass."""
     for name in filters:
         if known and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             named = ", ".join(known[:MAX_NAMED_FIELDS]) + (", …" if len(known) > MAX_NAMED_FIELDS else "")
-            meant = f"did you mean {near[0]!r}?" if near else f"there are {named}"
+            meant = near_miss(name, known) or f"; there are {named}"
             raise InvalidRequest(
-                f"filters: no document has a metadata field {name!r:.200}; {meant}", f"filters.{name:.200}"
+                f"filters: no document has a metadata field {name!r:.200}{meant}", f"filters.{name:.200}"
             )
 
 
