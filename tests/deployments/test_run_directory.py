@@ -59,12 +59,13 @@ def test_what_a_killed_launcher_left_is_cleared_away_and_named(launcher, capsys)
     assert f"ending process {child}, left over from an earlier run: sleep 99" in capsys.readouterr().out
 
 
-def test_what_is_not_of_a_launcher_stays(root):
-    (root / "mmrag-notes").mkdir()
-    (root / "mmrag-notes" / "mine.txt").touch()
-    (root / "mmrag-file").touch()
+@pytest.mark.parametrize("name", ["mmrag-notes/mine.txt", "mmrag-elasticsearch-x/launcher", "mmrag-serve-x/mine.txt"])
+def test_what_is_not_of_a_launcher_stays(root, name):
+    path = root / name
+    path.parent.mkdir()
+    path.write_text("1")
     clean_up_after_killed_runs()
-    assert (root / "mmrag-notes" / "mine.txt").exists() and (root / "mmrag-file").exists()
+    assert path.exists()
 
 
 def test_a_run_that_ends_removes_its_directory(root):
