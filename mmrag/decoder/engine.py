@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from tokenizers import Tokenizer
 
@@ -22,10 +21,10 @@ from mmrag.decoder.attribution import attribute
 from mmrag.decoder.checkpoint import find_checkpoint
 from mmrag.decoder.group import Group
 from mmrag.decoder.inputs import InputBuilder
-from mmrag.decoder.plan import Admission, Plan, Result, Scoring, TokenTrace
+from mmrag.decoder.plan import Admission, Plan, Result, Runs, Scoring, TokenTrace
 from mmrag.decoder.prompts import Prompt
 from mmrag.decoder.ranks import Leader
-from mmrag.decoder.scheduler import Decision, Limits, Scheduler, Sequence
+from mmrag.decoder.scheduler import Decision, EngineLimits, Scheduler, Sequence
 from mmrag.decoder.sequence_output import SequenceOutput, label_targets, labelled
 from mmrag.decoder.stats import Stats
 from mmrag.decoder.tokens import load_tokenizer
@@ -36,11 +35,6 @@ from mmrag.types import Decoded, DecodeRequest
 
 LABELS_AT_A_TIME = 16
 """Those of a long list are scored over several steps, so that others go on writing."""
-
-
-class Runs(Protocol):
-    def run(self, plan: Plan) -> Result:
-        """One step; see `worker.Worker`."""
 
 
 @dataclass(eq=False)
@@ -81,7 +75,9 @@ class Job:
 class Engine:
     """Answers many requests at a time over one worker."""
 
-    def __init__(self, worker: Runs, inputs: InputBuilder, limits: Limits = Limits(), max_new_tokens: int = 256):
+    def __init__(
+        self, worker: Runs, inputs: InputBuilder, limits: EngineLimits = EngineLimits(), max_new_tokens: int = 256
+    ):
         self.worker, self.inputs, self.max_new_tokens = worker, inputs, max_new_tokens
         self.max_source_tokens: int | None = None
         self.scheduler = Scheduler(limits)
@@ -99,7 +95,7 @@ class Engine:
         worker = Worker.load(config, group)
         tokenizer = load_tokenizer(find_checkpoint(config.model))
         inputs = InputBuilder(tokenizer, worker.model.config, config.max_passage_tokens)
-        limits = Limits(
+        limits = EngineLimits(
             max_rows=config.max_batch,
             max_waiting=config.max_queued_requests,
             memory_bytes=config.memory_bytes,
@@ -266,9 +262,7 @@ class Engine:
             reason = error if isinstance(error, MmragError) else Unavailable(f"the decoder failed: {error}")
             jobs, self._jobs, self._last_ids = list(self._jobs.values()), {}, {}
             self.scheduler.clear()
-            if hasattr(self.worker, "reset"):
-                self.worker.reset()
+            self.worker.reset()
             for job in jobs:
                 job.error = reason
                 job.on_change()
-

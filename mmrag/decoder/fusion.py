@@ -9,7 +9,7 @@ from mmrag.decoder.checkpoint import find_checkpoint, fingerprint, load_checkpoi
 from mmrag.decoder.engine import Engine
 from mmrag.decoder.inputs import InputBuilder
 from mmrag.decoder.model import FusionModel
-from mmrag.decoder.scheduler import Limits
+from mmrag.decoder.scheduler import EngineLimits
 from mmrag.decoder.worker import Worker
 from mmrag.types import Decoded, DecodeRequest
 
@@ -58,7 +58,7 @@ class FusionDecoder:
         """An engine over this model, whose weights may change while nothing is decoded."""
         max_rows = min(num_requests, MAX_ROWS)
         worker = Worker(self.model, max_rows, MAX_NEW_TOKENS)
-        limits = Limits(**{"max_rows": max_rows, "max_waiting": num_requests} | limits)
+        limits = EngineLimits(**{"max_rows": max_rows, "max_waiting": num_requests} | limits)
         return Engine(worker, self.inputs, limits, MAX_NEW_TOKENS)
 
     def stream(self, request: DecodeRequest) -> Iterator[str | Decoded]:

@@ -10,6 +10,7 @@ import re
 import torch
 from torch import Tensor, nn
 
+from mmrag import onednn
 from mmrag.decoder.model import FusionModel
 
 _ROWS = 16
@@ -25,11 +26,11 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.out_features, self.bias = linear.out_features, linear.bias
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
+        self.packed = onednn.packed(linear.weight.detach(), _ROWS)
         self.group = getattr(linear, "group", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        y = onednn.product(x, self.packed, self.bias)
         return y if self.group is None else self.group.sum(y)
 
 
@@ -50,10 +51,10 @@ def pack(model: FusionModel) -> None:
 
 
 def pays(name: str, linear: nn.Linear) -> bool:
+    """Whether the product is worth the call."""
     return linear.weight.numel() >= _SMALL or re.search(_SEES_WHOLE_SOURCES, name) is not None
 
 
 def can_pack(device: str, dtype: torch.dtype) -> bool:
     """Whether this processor and this PyTorch gain from it."""
-    is_float32_cpu = torch.device(device).type == "cpu" and dtype == torch.float32
-    return is_float32_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return dtype == torch.float32 and onednn.is_there(device)

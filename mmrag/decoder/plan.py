@@ -1,6 +1,7 @@
 """What the engine tells its worker for one step, and what it hears back: plain values, the same on every rank."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -77,3 +78,13 @@ class Result:
     traces: dict[int, TokenTrace] = field(default_factory=dict)
     label_probabilities: dict[int, list[float]] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)
+
+
+class Runs(Protocol):
+    """Does what plans say: a `worker.Worker`, or a `ranks.Leader` of several."""
+
+    def run(self, plan: Plan) -> Result:
+        """One step; everything it depends on is in the plan, so that every rank comes to the same result."""
+
+    def reset(self) -> None:
+        """Forget every sequence, after a step that failed."""

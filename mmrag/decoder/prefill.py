@@ -1,6 +1,7 @@
 """Reading: newcomers' evidence goes through the encoder, layer by layer, with writing going on in between."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ def groups(batches: list[Batch]) -> Iterator[list[list[tuple[int, int]]]]:
 
 
 def merged(chunks: list[Chunk]) -> Chunk:
+    """Chunks of the same length as one."""
     if len(chunks) == 1:
         return chunks[0]
-    names = Chunk.__slots__
-    return Chunk(*(torch.cat([getattr(chunk, name) for chunk in chunks]) for name in names))
+    return Chunk(*(torch.cat([getattr(chunk, field.name) for chunk in chunks]) for field in fields(Chunk)))

@@ -6,11 +6,12 @@ back: after an error the group is finished, and whoever started its processes st
 
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from mmrag.decoder.group import Group
+from mmrag.decoder.plan import Runs
 from mmrag.errors import RankLost, Unavailable
 
 RUN, BEAT, END = "run", "beat", "end"
@@ -18,15 +19,10 @@ FRESH_S = 1.0
 """A step that ended so lately proves as much as a beat."""
 
 
-class Worker(Protocol):
-    def run(self, plan: Any) -> Any:
-        """One step; everything it depends on is in the plan, so that every rank comes to the same result."""
-
-
 class Leader:
     """Rank 0: a worker that takes the other ranks along."""
 
-    def __init__(self, worker: Worker, group: Group):
+    def __init__(self, worker: Runs, group: Group):
         self.worker, self.group = worker, group
         self._lock = threading.Lock()
         self._problem: Unavailable | None = None
@@ -39,6 +35,9 @@ class Leader:
         """
         with self._lock:
             return self._together(RUN, plan)
+
+    def reset(self) -> None:
+        """In vain: after an error the group is finished."""
 
     def check(self, timeout_s: float) -> None:
         """Return when every rank has answered; raises Unavailable when one does not within `timeout_s`."""
@@ -74,7 +73,7 @@ class Leader:
         return result
 
 
-def follow(worker: Worker, group: Group) -> None:
+def follow(worker: Runs, group: Group) -> None:
     """Rank 1 and those after it: do what rank 0 says until it closes. Raises when another rank is lost."""
     while True:
         kind, plan = group.broadcast()
@@ -83,7 +82,7 @@ def follow(worker: Worker, group: Group) -> None:
         do(kind, plan, worker, group)
 
 
-def do(kind: str, plan: Any, worker: Worker, group: Group) -> Any:
+def do(kind: str, plan: Any, worker: Runs, group: Group) -> Any:
     if kind == RUN:
         return worker.run(plan)
     if kind == BEAT:

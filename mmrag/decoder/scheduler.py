@@ -10,7 +10,7 @@ from mmrag.errors import InvalidRequest, Overloaded
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class EngineLimits:
     """What may be held and done at a time.
 
     Attributes:
@@ -51,7 +51,7 @@ class Decision:
 class Scheduler:
     """`waiting`, `reading` (one group at a time) and `running`, whose places are the worker's rows."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: EngineLimits):
         self.limits = limits
         self.waiting: deque[Sequence] = deque()
         self.reading: list[Sequence] = []

@@ -13,7 +13,7 @@ from decoder.small import passage, request, small_decoder
 from mmrag.decoder import FusionDecoder
 from mmrag.decoder.engine import Engine
 from mmrag.decoder.packed import can_pack, pack
-from mmrag.decoder.scheduler import Limits
+from mmrag.decoder.scheduler import EngineLimits
 from mmrag.decoder.worker import Worker
 from mmrag.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
 from mmrag.types import DecodeRequest, Sampling
@@ -40,7 +40,7 @@ def decoder(request) -> FusionDecoder:
 
 
 def engine_over(decoder: FusionDecoder, **limits) -> Engine:
-    limits = Limits(**{"max_rows": 5, "max_waiting": 100} | limits)
+    limits = EngineLimits(**{"max_rows": 5, "max_waiting": 100} | limits)
     return Engine(Worker(decoder.model, limits.max_rows, 64), decoder.inputs, limits, max_new_tokens=64)
 
 
@@ -233,7 +233,7 @@ def test_the_scheduler_knows_nothing_of_tensors():
 
     code = "import sys, mmrag.errors; sys.modules['torch'] = None; import importlib.util as u; "
     code += "s = u.spec_from_file_location('scheduler', 'mmrag/decoder/scheduler.py'); m = u.module_from_spec(s); "
-    code += "sys.modules['scheduler'] = m; s.loader.exec_module(m); m.Scheduler(m.Limits())"
+    code += "sys.modules['scheduler'] = m; s.loader.exec_module(m); m.Scheduler(m.EngineLimits())"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -253,7 +253,7 @@ def test_static_shapes_give_the_same_answers(shape):
     asked = [request("what?", n, max_new_tokens=5 + 3 * n, explain=n == 2) for n in (1, 4, 2, 0, 5, 3)]
     expected = decoder.decode(asked)
     worker = Worker(decoder.model, 4, 64, static_source=512)
-    engine = Engine(worker, decoder.inputs, Limits(max_rows=4), max_new_tokens=64)
+    engine = Engine(worker, decoder.inputs, EngineLimits(max_rows=4), max_new_tokens=64)
     jobs = [engine.submit(engine.prepare(one)) for one in asked]
     while engine.step():
         pass

@@ -4,12 +4,14 @@ import random
 
 import pytest
 
-from mmrag.decoder.scheduler import Limits, Scheduler, Sequence
+from mmrag.decoder.scheduler import EngineLimits, Scheduler, Sequence
 from mmrag.errors import InvalidRequest, Overloaded
 
 
 def scheduler(**limits) -> Scheduler:
-    return Scheduler(Limits(**{"max_rows": 3, "memory_bytes": 100, "group_tokens": 50, "prefill_tokens": 8} | limits))
+    return Scheduler(
+        EngineLimits(**{"max_rows": 3, "memory_bytes": 100, "group_tokens": 50, "prefill_tokens": 8} | limits)
+    )
 
 
 def test_sequences_are_taken_in_order_and_as_many_as_fit():
