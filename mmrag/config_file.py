@@ -4,19 +4,18 @@ import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mmrag.config import AppConfig
+from mmrag.config import LOCAL, LOCAL_OR_NAME, AppConfig
 from mmrag.errors import ConfigurationError
 
 Options = dict[str, dict[str, Any]]
 """Deployment -> its options."""
 
-MODELS = ("text_encoder", "image_encoder", "decoder")
-"""Sections with a `model`: a folder, or a name."""
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def read_config(path: Path) -> AppConfig:
@@ -30,7 +29,7 @@ def read_config(path: Path) -> AppConfig:
     except ValidationError as error:
         problems = [_in_words(problem) for problem in error.errors(include_url=False)]
         raise ConfigurationError(f"{path}: {'; '.join(problems)}") from error
-    return _seen_from_here(config, path.parent)
+    return config if path.parent.resolve() == Path.cwd() else _seen_from_here(config, path.parent)
 
 
 def read_options(path: Path) -> Options:
@@ -95,18 +94,13 @@ def _settings(section: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
             yield from _settings(field.annotation, f"{path}.{name}")
 
 
-def _seen_from_here(config: AppConfig, folder: Path) -> AppConfig:
-    if folder.resolve() == Path.cwd():
-        return config
-
-    def moved(path: str | None) -> str | None:
-        return path if path is None or os.path.isabs(path) else os.path.relpath(folder / path)
-
-    def changed(section: Any, *names: str) -> Any:
-        return section.model_copy(update={name: moved(getattr(section, name)) for name in names})
-
-    folders = [name for name in MODELS if (folder / getattr(config, name).model).is_dir()]
-    sections = {name: changed(getattr(config, name), "model") for name in folders}
-    elasticsearch = changed(config.retriever.elasticsearch, "images_path", "ca_certs")
-    retriever = changed(config.retriever, "path", "preload").model_copy(update={"elasticsearch": elasticsearch})
-    return config.model_copy(update=sections | {"retriever": retriever})
+def _seen_from_here(section: Section, folder: Path) -> Section:
+    """The section with its paths, which are relative to `folder`, relative to the working directory."""
+    changed: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            changed[name] = _seen_from_here(value, folder)
+        elif value and (LOCAL in field.metadata or (LOCAL_OR_NAME in field.metadata and (folder / value).is_dir())):
+            changed[name] = value if os.path.isabs(value) else os.path.relpath(folder / value)
+    return section.model_copy(update=changed)

@@ -56,9 +56,9 @@ def test_paths_are_relative_to_the_file_wherever_it_is_read_from(tmp_path, monke
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     for folder in (project / "my" / "decoder", elsewhere):
         folder.mkdir(parents=True)
-    path = written(
-        project, args("{decoder: {model: my/decoder}, text_encoder: {model: a/b}, retriever: {path: k.sqlite}}")
-    )
+    retriever = "{path: k.sqlite, elasticsearch: {ca_certs: ca.pem, images_path: /i}}"
+    models = "decoder: {model: my/decoder}, text_encoder: {model: a/b}"
+    path = written(project, args(f"{{{models}, retriever: {retriever}}}"))
     for here, decoder, store in (
         (project, "my/decoder", "k.sqlite"),
         (elsewhere, "../project/my/decoder", "../project/k.sqlite"),
@@ -67,6 +67,8 @@ def test_paths_are_relative_to_the_file_wherever_it_is_read_from(tmp_path, monke
         config = read_config(path)
         assert (config.decoder.model, config.retriever.path) == (decoder, store)
         assert config.text_encoder.model == "a/b"  # no folder: a name
+        elasticsearch = config.retriever.elasticsearch
+        assert elasticsearch.ca_certs == store.replace("k.sqlite", "ca.pem") and elasticsearch.images_path == "/i"
         assert config.retriever.preload is None
 
 
