@@ -39,7 +39,7 @@ from mmrag.types import (
 )
 from mmrag.validation import check_filter_fields, check_query
 
-UPSERT_TIMEOUTS = 10
+UPSERT_TIMEOUT_FACTOR = 10
 """Documents may take this many times as long as a question."""
 
 
@@ -131,7 +131,7 @@ class Pipeline:
 
         After DeadlineExceeded they may or may not have been written: write them again.
         """
-        async with _until(time.time() + UPSERT_TIMEOUTS * self._limits.timeout_s):
+        async with _until(time.time() + UPSERT_TIMEOUT_FACTOR * self._limits.timeout_s):
             return await self._ingestor.add(tenant, documents)
 
     async def ingest(
