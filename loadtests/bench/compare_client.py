@@ -90,7 +90,7 @@ async def closed_loop(
         asyncio.get_running_loop().call_later(after_s, note)
 
     async def caller() -> None:
-        async with _connection(port) as connection:
+        with contextlib.closing(_Caller(port)) as connection:
             while (started_s := time.perf_counter()) < ends_s:
                 status, body = await connection.exchange(next(requests))
                 now_s = time.perf_counter()
@@ -116,12 +116,9 @@ async def open_loop(port: int, requests: Iterator[bytes], per_s: float, span_s: 
     started_s, used_s = time.perf_counter(), time.process_time()
 
     async def send(due_s: float) -> None:
-        connection = idle.pop() if idle else await _connect(port)
-        try:
-            status, body = await connection.exchange(next(requests))
-            idle.append(connection)
-        except OSError as error:
-            status, body = 0, str(error).encode()
+        caller = idle.pop() if idle else _Caller(port)
+        status, body = await caller.exchange(next(requests))
+        idle.append(caller)
         if due_s >= started_s + warm_up_s:
             load.add(status, body, 1000 * (time.perf_counter() - due_s))
 
@@ -130,8 +127,8 @@ async def open_loop(port: int, requests: Iterator[bytes], per_s: float, span_s: 
         await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
         tasks.add(asyncio.create_task(send(due_s)))
     await asyncio.gather(*tasks)
-    for connection in idle:
-        connection.close()
+    for caller in idle:
+        caller.close()
     load.span_s = span_s
     load.client_cores = (time.process_time() - used_s) / (time.perf_counter() - started_s)
     return load
@@ -176,6 +173,7 @@ class _Caller:
         self._connection: _Connection | None = None
 
     async def exchange(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body; status 0 and what went wrong where there was no answer."""
         try:
             if self._connection is None or not self._connection.is_open:
                 self._connection = await _connect(self._port)
@@ -188,15 +186,6 @@ class _Caller:
         if self._connection:
             self._connection.close()
         self._connection = None
-
-
-@contextlib.asynccontextmanager
-async def _connection(port: int):
-    caller = _Caller(port)
-    try:
-        yield caller
-    finally:
-        caller.close()
 
 
 async def _connect(port: int) -> _Connection:

@@ -96,15 +96,15 @@ class Running:
     def start(self, peers: list[Peer], session: str = "theirs") -> dict[str, tuple[Peer, Server]]:
         """Those that start, frozen; they are started together."""
         started = [(peer, server) for peer in peers if (server := self._started(peer, session))]
-        self._running += started
         found = {}
         for peer, server in started:
             try:
                 server.wait_until_ready()
-                found[peer.name] = peer, server
             except DoesNotStart as error:
                 self._miss(peer, f"does not start: {error}")
                 server.stop()
+                continue
+            found[peer.name] = peer, server
             print(f"{peer.name} ({session} session) is ready", file=sys.stderr, flush=True)
         for _, server in found.values():
             server.freeze()
@@ -135,11 +135,13 @@ class Running:
 
     def _started(self, peer: Peer, session: str) -> Server | None:
         try:
-            return peer.start(self._logs, session)
+            server = peer.start(self._logs, session)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             self._miss(peer, f"cannot be installed here: {' '.join(reason.split())[-300:]}")
             return None
+        self._running.append((peer, server))  # at once: whatever ends this, it is ended too
+        return server
 
     def _miss(self, peer: Peer, why: str) -> None:
         self.missing[peer.name] = why

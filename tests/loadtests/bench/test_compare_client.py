@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from deployments.ports import free_port
 from loadtests.bench.compare_client import Load, closed_loop, open_loop, parse, request_bytes
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -51,8 +52,13 @@ async def test_refusals_and_failures_are_told_apart():
 
 async def test_a_server_that_hangs_up_fails_the_request_and_the_next_is_sent_anew():
     async with serving([b"", PLAIN]) as (port, _):
-        load = await closed_loop(port, requests(), 1, span_s=0.2, warm_up_s=0.0)
+        load = await closed_loop(port, requests(), 1, span_s=1.0, warm_up_s=0.0)
     assert load.num_failed >= 1 and load.latencies_ms and "hung up" in load.problem
+
+
+async def test_where_nobody_listens_every_request_fails_and_the_run_goes_on():
+    load = await open_loop(free_port(), requests(), per_s=50, span_s=0.2, warm_up_s=0.0)
+    assert (load.num_failed, load.latencies_ms) == (10, []) and "Connect" in load.problem
 
 
 def test_a_run_without_answers_has_no_percentile():
