@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+
+from deployments.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 600
@@ -95,13 +96,6 @@ class Server:
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def busy_cores() -> tuple[float, float]:

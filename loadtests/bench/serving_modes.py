@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from deployments.ports import free_port
 from loadtests.bench.compare_client import closed_loop, request_bytes, run
-from loadtests.bench.compare_servers import Server, free_port
+from loadtests.bench.compare_servers import Server
 from loadtests.bench.compare_workload import questions
 
 MODES: dict[str, dict[str, str]] = {
