@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deployments import processes
+from deployments.narration import say
 from mmrag.errors import ConfigurationError
 
 LOGICAL_CPUS = 8
@@ -21,7 +22,7 @@ _UNUSED = ("dashboard/dashboard.py", "autoscaler/_private/monitor.py", "_private
 drivers that print them. Each takes a second of processor time to start and 80 MB to stay."""
 
 
-def start_ray(run_directory: str, metrics_port: int, say=print) -> None:
+def start_ray(run_directory: str, metrics_port: int) -> None:
     """Start Ray with its files in `run_directory`. On a busy machine it may be too slow for itself, and is tried again.
 
     Raises:

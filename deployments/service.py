@@ -68,7 +68,7 @@ def preload(config_path: Path, retriever: RetrieverConfig) -> None:
 def start_ray_and_say(run_directory: str, metrics_port: int) -> None:
     """Bring Ray up."""
     say("starting Ray")
-    start_ray(run_directory, metrics_port, say)
+    start_ray(run_directory, metrics_port)
     Path(run_directory, "ray-started").touch()
     say(f"metrics for Prometheus at http://127.0.0.1:{metrics_port}/metrics")
 
