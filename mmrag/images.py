@@ -63,7 +63,7 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
         most `MAX_SIDE` pixels.
 
     Raises:
-        TooLarge: more bytes or pixels than `limits` allow, or more scans than `jpeg.MAX_SCANS`.
+        TooLarge: more bytes or pixels than `limits` allow, or more parts than `mmrag.jpeg` allows.
         UnsupportedMedia: not PNG, JPEG, WebP or GIF.
         InvalidImage: broken or truncated.
     """
@@ -90,7 +90,8 @@ def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
 def _is_streamable(content: bytes) -> bool:
     found = jpeg.structure(content)
     if found.num_scans > jpeg.MAX_SCANS or not found.is_well_formed:
-        raise TooLarge(f"the image has more than {jpeg.MAX_SCANS} scans; save it as a baseline JPEG", param="image")
+        parts = f"{jpeg.MAX_SCANS} scans, or {jpeg.MAX_SEGMENTS:,} segments"
+        raise TooLarge(f"the image has more than {parts}; save it as a baseline JPEG", param="image")
     return found.is_streamable
 
 

@@ -33,33 +33,34 @@ def read_documents(path: str | Path, limits: Limits = Limits()) -> Iterator[Docu
         InvalidRequest: there is nothing at `path` that can be read, a table cannot be read, or a CSV's header is wrong.
     """
     path = Path(path)
-    tables, groups = _tables(path), _groups(path)
-    if not tables and not groups:
+    files = _files(path)
+    if not _tables(path, files) and not _groups(files):
         raise InvalidRequest(_nothing_at(path), param="path")
-    return _refuse_repeated_ids(_read(path, tables, groups, limits))
+    return _refuse_repeated_ids(_read(path, files, limits))
 
 
 def count_documents(path: str | Path) -> int:
     """About how many documents and refusals `read_documents` will yield; for progress bars."""
     path = Path(path)
-    if tables := _tables(path):
+    files = _files(path)
+    if tables := _tables(path, files):
         return sum(map(count_lines, tables))
-    groups = _groups(path)
-    leaves_out = len(_files(path)) > sum(map(len, groups))
+    groups = _groups(files)
+    leaves_out = len(files) > sum(map(len, groups))
     return len(groups) + leaves_out
 
 
-def _tables(path: Path) -> list[Path]:
+def _tables(path: Path, files: list[Path]) -> list[Path]:
     if (path / KNOWLEDGE_FILE).is_file():
         return [path / KNOWLEDGE_FILE]
-    return [file for file in _files(path) if file.suffix.lower() in TABLE_SUFFIXES]
+    return [file for file in files if file.suffix.lower() in TABLE_SUFFIXES]
 
 
-def _groups(path: Path) -> list[list[Path]]:
+def _groups(files: list[Path]) -> list[list[Path]]:
     """Pictures and texts; those that differ only in their suffix belong together."""
-    files = [file for file in _files(path) if file.suffix.lower() in FILE_SUFFIXES]
-    files.sort(key=lambda file: (file.with_suffix(""), file.suffix))
-    return [list(group) for _, group in groupby(files, key=lambda file: file.with_suffix(""))]
+    read = [file for file in files if file.suffix.lower() in FILE_SUFFIXES]
+    read.sort(key=lambda file: (file.with_suffix(""), file.suffix))
+    return [list(group) for _, group in groupby(read, key=lambda file: file.with_suffix(""))]
 
 
 def _files(path: Path) -> list[Path]:
@@ -69,20 +70,22 @@ def _files(path: Path) -> list[Path]:
     return [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
-def _read(path: Path, tables: list[Path], groups: list[list[Path]], limits: Limits) -> Iterator[Document | Refusal]:
+def _read(path: Path, files: list[Path], limits: Limits) -> Iterator[Document | Refusal]:
+    tables, groups = _tables(path, files), _groups(files)
     named: set[Path] = set()
     for table in tables:
         yield from read_table(table, limits, named)
     if not tables:
         folder = path if path.is_dir() else path.parent
-        yield from (_document_of_files(folder, files, limits) for files in groups)
+        yield from (_document_of_files(folder, group, limits) for group in groups)
     if path.is_dir() and path / KNOWLEDGE_FILE not in tables:
-        yield from _left_out(path, {*tables, *named} if tables else {file for files in groups for file in files})
+        read = {*tables, *named} if tables else {file for group in groups for file in group}
+        yield from _left_out(path, files, read)
 
 
-def _left_out(folder: Path, read: set[Path]) -> Iterator[Refusal]:
+def _left_out(folder: Path, files: list[Path], read: set[Path]) -> Iterator[Refusal]:
     read = {file.resolve() for file in read}
-    names = [str(file.relative_to(folder)) for file in _files(folder) if file.resolve() not in read]
+    names = [str(file.relative_to(folder)) for file in files if file.resolve() not in read]
     if names:
         shown = ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if names[MAX_NAMED:] else "")
         kinds = f"{', '.join(TABLE_SUFFIXES)}; or, in a folder without these, {', '.join(FILE_SUFFIXES)}"
