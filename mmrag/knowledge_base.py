@@ -10,7 +10,7 @@ from mmrag.types import Document, EncodedDocument, Evidence, SearchRequest, Stor
 
 
 class KnowledgeBase:
-    """`mmrag.parts.Knowledge` over the store that `config` names; in one process, or in a replica of a cluster.
+    """`mmrag.parts.Knowledge` (see there) over the store that `config` names; in this process, or in a replica.
 
     Raises:
         ConfigurationError: the store cannot be used, or holds embeddings of other models.
@@ -45,4 +45,5 @@ class KnowledgeBase:
             yield
 
     async def close(self) -> None:
+        """Give up the store's connections and files."""
         await self.store.close()

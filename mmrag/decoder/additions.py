@@ -33,6 +33,7 @@ def addition_names(model: FusionModel) -> set[str]:
 
 
 def plain_config(config: DecoderModelConfig) -> DecoderModelConfig:
+    """The same shape without additions."""
     return replace(config, convolution_width=0, pointer=False, evidence=False, labels=[])
 
 

@@ -49,12 +49,14 @@ def passage_shares(mass: np.ndarray, prompts: list[Prompt], num_passages: int) -
 
 
 def starts(prompts: list[Prompt]) -> list[int]:
+    """Where each prompt begins among the source tokens."""
     return np.cumsum([0, *(len(prompt.ids) for prompt in prompts)])[:-1].tolist()
 
 
 def token_attribution(
     token: str, shares: np.ndarray, trace: TokenTrace, kind: str, prompts: list[Prompt], request: DecodeRequest
 ) -> dict:
+    """One token of `types.Attribution.tokens`; `shares` [num_passages] of the mass of this `kind`."""
     mass = getattr(trace, kind)
     best = [int(k) for k in np.argsort(-shares, kind="stable")[:MAX_PASSAGES] if shares[k] >= MIN_SHARE]
     words = [word for k in best for word in words_in(mass, prompts, k, request.passages[k].id)]
@@ -68,6 +70,7 @@ def token_attribution(
 
 
 def named(shares: np.ndarray, request: DecodeRequest) -> dict[str, float]:
+    """Passage id -> its share, where that is worth naming."""
     pairs = zip(request.passages, shares, strict=True)
     return {passage.id: round(float(share), 4) for passage, share in pairs if share >= MIN_SHARE}
 
@@ -91,6 +94,7 @@ def places_of(prompt: Prompt) -> list[tuple[str, int, int] | None]:
 
 
 def fields_of(name: str, encoding: Encoding | None, leading_space: bool = True) -> list[tuple[str, int, int]]:
+    """The characters of each token of a field; `leading_space`: one was put in front before it was tokenized."""
     shift = 1 if leading_space else 0
     offsets = encoding.offsets if encoding is not None else []
     return [(name, max(start - shift, 0), max(end - shift, 0)) for start, end in offsets]

@@ -1,4 +1,4 @@
-"""Notes, for sequences that are to be explained, where each of their tokens came from; does nothing for others."""
+"""Where each token of a sequence that is to be explained came from."""
 
 import numpy as np
 import torch
@@ -12,6 +12,12 @@ from mmrag.decoder.plan import Admission, TokenTrace
 
 
 class AttributionTracer:
+    """Keeps attention and copying in the steps of sequences that are explained; does nothing in others.
+
+    Args:
+        text, image: of each layer of the decoder its `CachedMemory`; None where there is no attention to images.
+    """
+
     def __init__(self, model: FusionModel, cache: CrossAttentionCache, text: list, image: list):
         self._model, self._cache = model, cache
         self._text: list[CachedMemory] = text
@@ -27,7 +33,7 @@ class AttributionTracer:
     def traces(
         self, tokens: list[int], scores: Tensor, copyings: list[Copying], sequences: list[Admission]
     ) -> dict[int, TokenTrace]:
-        """Of each watched row, for the token it has just been given."""
+        """Of each watched row, for the token it has just been given; `scores` [R, V], `copyings` of each view."""
         if not self._watched:
             return {}
         text, image = self._mean(self._text), self._mean(self._image[-1:])
@@ -70,4 +76,5 @@ def regions(over_image: Tensor, evidence: Batch) -> np.ndarray | None:
 
 
 def numpy_of(tensor: Tensor) -> np.ndarray:
+    """float32, on the CPU."""
     return tensor.float().cpu().numpy()

@@ -18,7 +18,13 @@ MAX_NEW_TOKENS = 256
 
 
 class FusionDecoder:
-    """Reads a query and its evidence and writes an answer, a caption, or scores for labels."""
+    """Reads a query and its evidence and writes an answer, a caption, or scores for labels.
+
+    For one caller at a time, as in training; `mmrag.components.AnswerDecoder` serves many.
+
+    Attributes:
+        fingerprint: 16 hex digits of the files it was loaded from or saved to; "" before that.
+    """
 
     def __init__(self, model: FusionModel, tokenizer: Tokenizer, device: str = "cpu", max_passage_tokens: int = 256):
         self.model, self.tokenizer, self.device = model.to(device), tokenizer, device
@@ -37,6 +43,7 @@ class FusionDecoder:
         return decoder
 
     def save(self, directory: str | Path) -> None:
+        """Write config.json, model.safetensors (half precision) and tokenizer.json."""
         save_checkpoint(Path(directory), self.model, self.tokenizer)
         self.fingerprint = fingerprint(Path(directory))
 

@@ -34,6 +34,7 @@ PLAN: dict[str, Style] = {
     r"embedding|head": "vocabulary",
 }
 
+
 class RowLinear(nn.Linear):
     """Takes this rank's features of the input; the ranks' outputs are summed."""
 
@@ -42,6 +43,7 @@ class RowLinear(nn.Linear):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., outputs], the same on every rank, of this rank's part of the input [..., inputs]."""
         return self.group.sum(super().forward(x))
 
 
@@ -53,6 +55,7 @@ class VocabularyEmbedding(nn.Embedding):
         self.group = group
 
     def forward(self, ids: Tensor) -> Tensor:
+        """[..., d], the same on every rank, of token ids [...]."""
         own = ids - self.group.rank * self.num_embeddings
         is_here = (own >= 0) & (own < self.num_embeddings)
         states = super().forward(own.clamp(0, self.num_embeddings - 1))

@@ -18,6 +18,7 @@ class Sampler:
 
     @property
     def is_greedy(self) -> bool:
+        """Whether nothing is left to chance."""
         return self.sampling.temperature == 0
 
     def draw(self, scores: Tensor) -> int:

@@ -65,6 +65,7 @@ class DecoderModelConfig:
         return 4 * (per_memory * (num_memories + num_new_tokens) + pointer)
 
     def save(self, directory: Path) -> None:
+        """Write config.json."""
         (directory / "config.json").write_text(json.dumps({"model_type": MODEL_TYPE} | asdict(self), indent=2))
 
     @classmethod

@@ -42,6 +42,7 @@ class Stats:
         }
 
     def took_step(self, num_rows: int, scheduler: Scheduler) -> None:
+        """Count a step in which so many rows wrote, and note how things stand after it."""
         self.num_steps += 1
         self.num_row_steps += num_rows
         self.num_waiting = len(scheduler.waiting)

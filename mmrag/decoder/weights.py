@@ -104,6 +104,7 @@ def read_parts(places: dict[str, Place], group: Group | None) -> Iterator[tuple[
 
 
 def check_names(expected: set[str], found: set[str]) -> None:
+    """Raises ConfigurationError, with the first few differences, unless both are the same."""
     missing, unexpected = sorted(expected - found), sorted(found - expected)
     if missing or unexpected:
         differences = f"missing {', '.join(missing[:3]) or 'none'}, unexpected {', '.join(unexpected[:3]) or 'none'}"

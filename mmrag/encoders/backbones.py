@@ -1,4 +1,7 @@
-"""Feature extractors for images: each maps float32 [n, 3, side, side] in 0..1 to a map [n, channels, h, w]."""
+"""Feature extractors for images.
+
+Each `forward` takes float32 [n, 3, side, side] in 0..1 and returns a map [n, `channels`, height, width] of features.
+"""
 
 import math
 from collections import OrderedDict

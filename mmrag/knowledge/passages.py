@@ -5,7 +5,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mmrag.config import PassageConfig
 
@@ -23,7 +23,8 @@ _MAX_WORD_CHARS = 16
 class Tokenizer(Protocol):
     """What is needed of a `tokenizers.Tokenizer`."""
 
-    def encode(self, text: str, *, add_special_tokens: bool): ...
+    def encode(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Something with `offsets`: of each token the characters, start and end, that it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
