@@ -3,33 +3,24 @@
 serve run ray_serve_answers:graph
 """
 
+from collections.abc import Callable
+
 from answer_models import CONFIG, reader
 from fastapi import FastAPI
 from models import sentence_transformer
 from pydantic import BaseModel
 from ray import serve
+from ray_serve_batched import MAX_BATCH, OPTIONS, WAIT_S, Batched
 
 from mmrag.config_file import read_config
 from mmrag.knowledge_base import KnowledgeBase
 from mmrag.types import DecodeRequest, SearchRequest
 
 app = FastAPI()
-MAX_BATCH, WAIT_S, MAX_ONGOING = 32, 0.01, 128
-OPTIONS = {"max_ongoing_requests": MAX_ONGOING, "ray_actor_options": {"num_cpus": 0.3}}
 
 
 class Question(BaseModel):
     text: str
-
-
-@serve.deployment(**OPTIONS)
-class Texts:
-    def __init__(self) -> None:
-        self.embed = sentence_transformer()
-
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_S)
-    async def __call__(self, inputs: list[str]) -> list:
-        return list(self.embed(inputs))
 
 
 @serve.deployment(**OPTIONS)
@@ -40,16 +31,6 @@ class Retriever:
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_S)
     async def __call__(self, requests: list[SearchRequest]) -> list:
         return await self.knowledge.search(requests)
-
-
-@serve.deployment(**OPTIONS)
-class Reader:
-    def __init__(self) -> None:
-        self.read = reader()
-
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_S)
-    async def __call__(self, requests: list[DecodeRequest]) -> list[str]:
-        return [decoded.text for decoded in self.read(requests)]
 
 
 @serve.deployment(**OPTIONS)
@@ -70,4 +51,10 @@ class Ingress:
         return {"answer": await self._reader.remote(request)}
 
 
-graph = Ingress.bind(Texts.bind(), Retriever.bind(), Reader.bind())
+def answers() -> Callable[[list[DecodeRequest]], list[str]]:
+    read = reader()
+    return lambda requests: [decoded.text for decoded in read(requests)]
+
+
+texts, read = Batched.options(name="Texts"), Batched.options(name="Reader")
+graph = Ingress.bind(texts.bind(sentence_transformer), Retriever.bind(), read.bind(answers))

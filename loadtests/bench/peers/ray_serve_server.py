@@ -7,34 +7,13 @@ from fastapi import FastAPI
 from models import image_model, text_model
 from pydantic import BaseModel
 from ray import serve
+from ray_serve_batched import OPTIONS, Batched
 
 app = FastAPI()
-MAX_BATCH, WAIT_S, MAX_ONGOING = 32, 0.01, 128
-OPTIONS = {"max_ongoing_requests": MAX_ONGOING, "ray_actor_options": {"num_cpus": 0.3}}
 
 
 class Inputs(BaseModel):
     inputs: list[str]
-
-
-@serve.deployment(**OPTIONS)
-class Texts:
-    def __init__(self) -> None:
-        self.embed = text_model()
-
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_S)
-    async def __call__(self, inputs: list[str]) -> list:
-        return list(self.embed(inputs))
-
-
-@serve.deployment(**OPTIONS)
-class Images:
-    def __init__(self) -> None:
-        self.embed = image_model()
-
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_S)
-    async def __call__(self, inputs: list[str]) -> list:
-        return list(self.embed(inputs))
 
 
 @serve.deployment(**OPTIONS)
@@ -56,4 +35,4 @@ class Ingress:
         return [(await self._images.remote(body.inputs[0])).tolist()]
 
 
-graph = Ingress.bind(Texts.bind(), Images.bind())
+graph = Ingress.bind(Batched.options(name="Texts").bind(text_model), Batched.options(name="Images").bind(image_model))
