@@ -27,7 +27,8 @@ from atlas.word_meanings import word_meanings
 from atlas.wording import load_schema
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
 from mmrag.decoder.model import FusionModel
-from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
+from mmrag.training.decoder import train_decoder
+from mmrag.training.decoder_config import DecoderTrainingConfig
 from mmrag.training.device import best_device
 from mmrag.training.processes import run_on_all
 

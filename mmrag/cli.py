@@ -177,7 +177,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _train_on_questions(options: argparse.Namespace) -> int:
     from mmrag.config_file import read_config
-    from mmrag.training.decoder import DecoderTrainingConfig
+    from mmrag.training.decoder_config import DecoderTrainingConfig
     from mmrag.training.questions import train_on_questions
 
     if options.out is None:

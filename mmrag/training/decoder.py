@@ -2,65 +2,24 @@
 
 import json
 import math
-import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmrag.batching import CHARS_PER_TOKEN
 from mmrag.decoder.additions import addition_names, let_learn
 from mmrag.decoder.checkpoint import save_checkpoint
 from mmrag.decoder.fusion import FusionDecoder
-from mmrag.decoder.heads import Copying
-from mmrag.decoder.inputs import Batch
-from mmrag.decoder.worker import teacher_forced
 from mmrag.training.data import Example
-from mmrag.training.device import device_kind
+from mmrag.training.decoder_batches import batches
+from mmrag.training.decoder_config import DecoderTrainingConfig
+from mmrag.training.decoder_losses import loss_of
 from mmrag.training.optimizer import Optimizer
 from mmrag.training.processes import average_gradients, is_first
 from mmrag.training.topics import TopicClassifier
-
-BATCHES_IN_POOL = 6
-"""So many batches' worth of examples are sorted by length at a time."""
-
-
-@dataclass(frozen=True)
-class DecoderTrainingConfig:
-    """How long and how fast to learn.
-
-    Attributes:
-        max_batch_tokens, max_batch: a batch ends at whichever comes first; tokens of all passages, estimated.
-        slow_words_share: how much of each step those embeddings take that begin with a meaning.
-        alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
-        topics, topic_weight: what facts are about, which is learned beside the answers (see `topics`); and its weight.
-        bf16: matrix products in bfloat16 (about four times faster on a processor with AVX-512 BF16).
-        validate_every: steps between validations, and one at the end; 0 for none.
-        max_minutes: where given, the schedule follows the clock, and `num_steps` is only an upper bound.
-        frozen_base: train only what fusion adds to a T5; the T5 stays as it is, number for number.
-    """
-
-    num_steps: int = 3_000
-    max_batch: int = 64
-    max_batch_tokens: int = 12_000
-    learning_rate: float = 1.5e-3
-    num_warmup: int = 100
-    slow_words_share: float = 0.3
-    weight_decay: float = 0.01
-    max_gradient_norm: float = 1.0
-    alignment_weight: float = 0.3
-    topics: tuple[str, ...] = ()
-    topic_weight: float = 0.3
-    bf16: bool = True
-    validate_every: int = 250
-    save_every: int = 250
-    max_minutes: float | None = None
-    frozen_base: bool = False
 
 
 class Trainer:
@@ -195,103 +154,6 @@ def after_step(trainer: Trainer, losses: dict[str, float], validation: list[Exam
         trainer.log({"exact_match": exact_match(trainer.decoder, validation)})
     if trainer.num_steps % config.save_every == 0:
         trainer.save()
-
-
-def batches(examples: Iterator[Example], config: DecoderTrainingConfig) -> Iterator[list[Example]]:
-    """Batches without end, each of examples of like length, so that little is padding."""
-    rng = random.Random(0)
-    while True:
-        pool = sorted((next(examples) for _ in range(config.max_batch * BATCHES_IN_POOL)), key=num_source_tokens)
-        cut = cut_by_tokens(pool, config)
-        rng.shuffle(cut)
-        yield from cut
-
-
-def cut_by_tokens(pool: list[Example], config: DecoderTrainingConfig) -> list[list[Example]]:
-    found: list[list[Example]] = [[]]
-    for example in pool:
-        size = len(found[-1])
-        if size == config.max_batch or (size and (size + 1) * num_source_tokens(example) > config.max_batch_tokens):
-            found.append([])
-        found[-1].append(example)
-    return found
-
-
-def num_source_tokens(example: Example) -> int:
-    """About how many tokens the passages have, the question in front of each."""
-    query = len(example.request.text or "") // CHARS_PER_TOKEN + 5
-    return query + sum(query + len(passage.text) // CHARS_PER_TOKEN for passage in example.request.passages)
-
-
-def loss_of(
-    decoder: FusionDecoder, examples: list[Example], config: DecoderTrainingConfig, topics: TopicClassifier
-) -> dict[str, Tensor]:
-    """Likelihood of the answers, the pointer's alignment, the label head where the target is a trained label, and the
-    topics where there are any."""
-    model, device = decoder.model, decoder.device
-    batch = decoder.inputs.build([example.request for example in examples]).to(device)
-    given, wanted, real = (tensor.to(device) for tensor in target_tensors(decoder, examples, batch))
-    with torch.autocast(device_kind(device), torch.bfloat16, enabled=config.bf16):
-        memory = model.encode(batch)
-        state = model.begin(memory, batch)
-        log_probabilities, hidden, copying = model.target_log_probabilities(given, wanted, real, state)
-        losses = {"answer": -log_probabilities.sum() / real.sum()}
-        losses["labels"] = label_loss(decoder, examples, hidden[:, 0])
-        if topics.topics:
-            losses["topics"] = topics.loss(memory.text, hidden[:, 0], batch, examples)
-    losses["alignment"] = alignment_loss(copying, wanted, batch, examples, model.config.end_id)
-    losses["loss"] = losses["answer"] + config.alignment_weight * losses["alignment"] + 0.1 * losses["labels"]
-    losses["loss"] = losses["loss"] + config.topic_weight * losses.get("topics", 0.0)
-    return losses
-
-
-def target_tensors(decoder: FusionDecoder, examples: list[Example], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """What the decoder is given, what it should write [B, T], and which of these are real."""
-    end_id = decoder.model.config.end_id
-    return teacher_forced(
-        decoder.model, [[*target_ids(decoder, example, batch, b), end_id] for b, example in enumerate(examples)]
-    )
-
-
-def target_ids(decoder: FusionDecoder, example: Example, batch: Batch, b: int) -> list[int]:
-    """The answer's tokens as they stand in the gold passage: a word has others after a space than after a quote."""
-    spaced = decoder.tokenizer.encode(" " + example.target, add_special_tokens=False).ids
-    if example.gold >= 0:
-        source = batch.prompts[b][example.gold].ids
-        bare = decoder.tokenizer.encode(example.target, add_special_tokens=False).ids
-        if not contains(source, spaced) and contains(source, bare):
-            return bare
-    return spaced
-
-
-def contains(ids: list[int], part: list[int]) -> bool:
-    return any(ids[i : i + len(part)] == part for i, token in enumerate(ids) if token == part[0])
-
-
-def alignment_loss(
-    copying: Copying | None, wanted: Tensor, batch: Batch, examples: list[Example], end_id: int
-) -> Tensor:
-    """-log of the pointer's mass on tokens of the gold passage that equal the wanted one."""
-    if copying is None:
-        return torch.zeros((), device=wanted.device)
-    gold = torch.tensor([example.gold for example in examples], device=wanted.device)
-    in_gold = (batch.passage_of == gold[:, None]) & batch.copyable & (gold >= 0)[:, None]
-    right = (batch.source_ids[:, None] == wanted[..., None]) & in_gold[:, None]
-    found = right.any(-1) & (wanted != end_id)
-    mass = (copying.attention * right).sum(-1).clamp(min=1e-6)
-    return -(mass.log() * found).sum() / found.sum().clamp(min=1)
-
-
-def label_loss(decoder: FusionDecoder, examples: list[Example], states: Tensor) -> Tensor:
-    labels = decoder.model.config.labels
-    rows = [
-        b for b, example in enumerate(examples)
-        if example.request.task == "classify" and not example.request.labels and example.target in labels
-    ]
-    if not rows:
-        return torch.zeros((), device=states.device)
-    wanted = torch.tensor([labels.index(examples[b].target) for b in rows], device=states.device)
-    return F.cross_entropy(decoder.model.labels(states[rows]).float(), wanted)
 
 
 def exact_match(decoder: FusionDecoder, examples: list[Example], max_batch: int = 32) -> dict[str, float]:

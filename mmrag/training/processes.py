@@ -3,17 +3,19 @@
 Small models leave most of a second thread idle; a second process does not wait for the first.
 """
 
-import os
 import socket
 from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
 
+from mmrag.cores import num_cores
+
 
 def run_on_all(num: int, work: Callable[[int], None]) -> None:
-    """Call `work(rank)` in `num` processes, rank 0 in this one; raises what any of them raises.
+    """Call `work(rank)` in `num` processes, rank 0 in this one.
 
+    Raises what rank 0 raises, or RuntimeError where another rank failed; whose traceback stands on stderr.
     With 1 it is a plain call. `work` must be picklable, and finds its processes joined to one group.
     """
     if num == 1:
@@ -26,6 +28,8 @@ def run_on_all(num: int, work: Callable[[int], None]) -> None:
     _joined(0, num, address, work)
     for process in others:
         process.join()
+    if failed := [rank for rank, process in enumerate(others, start=1) if process.exitcode != 0]:
+        raise RuntimeError(f"training process {failed} failed; see its traceback above")
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -46,7 +50,7 @@ def is_first() -> bool:
 
 
 def _joined(rank: int, num: int, address: str, work: Callable[[int], None]) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or num) // num))
+    torch.set_num_threads(max(1, num_cores() // num))
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=num)
     try:
         work(rank)

@@ -23,7 +23,8 @@ from mmrag.errors import InvalidRequest, MmragError
 from mmrag.knowledge.pictures import read_image
 from mmrag.local import Local
 from mmrag.training.data import Example, drop_modality
-from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
+from mmrag.training.decoder import train_decoder
+from mmrag.training.decoder_config import DecoderTrainingConfig
 from mmrag.training.device import best_device
 from mmrag.types import Decoded, DecodeRequest, Query
 from mmrag.validation import check_query

@@ -23,3 +23,8 @@ def fit(folder: Path, rank: int) -> None:
 
 def fail(rank: int) -> None:
     raise ValueError(f"rank {rank}")
+
+
+def fail_elsewhere(rank: int) -> None:
+    if rank:
+        raise ValueError(f"rank {rank} has had enough")

@@ -11,7 +11,8 @@ from decoder.small import DIMENSION, GRID, small_decoder
 
 from mmrag.decoder import FusionDecoder
 from mmrag.training.data import Asked, Example, Page, RetrievalSimulator, drop_modality, unit
-from mmrag.training.decoder import DecoderTrainingConfig, exact_match, train_decoder
+from mmrag.training.decoder import exact_match, train_decoder
+from mmrag.training.decoder_config import DecoderTrainingConfig
 
 CONFIG = DecoderTrainingConfig(num_steps=90, max_batch=24, learning_rate=5e-3, num_warmup=10, bf16=False,
                                validate_every=30, save_every=10)

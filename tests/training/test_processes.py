@@ -2,7 +2,7 @@ import functools
 
 import pytest
 import torch
-from training.averaging import fail, fit
+from training.averaging import fail, fail_elsewhere, fit
 
 from mmrag.training.processes import run_on_all
 
@@ -22,3 +22,8 @@ def test_one_process_is_a_plain_call(tmp_path):
 def test_what_fails_is_raised():
     with pytest.raises(ValueError, match="rank 0"):
         run_on_all(2, fail)
+
+
+def test_another_process_that_fails_is_noticed():
+    with pytest.raises(RuntimeError, match=r"\[1\] failed"):
+        run_on_all(2, fail_elsewhere)

@@ -16,7 +16,8 @@ from mmrag.decoder.additions import addition_names, let_learn, with_additions
 from mmrag.decoder.weights import find_weights, read_parts
 from mmrag.errors import InvalidRequest
 from mmrag.training.data import Example
-from mmrag.training.decoder import DecoderTrainingConfig, train_decoder
+from mmrag.training.decoder import train_decoder
+from mmrag.training.decoder_config import DecoderTrainingConfig
 from mmrag.training.questions import endless, read_questions, widths
 from tests.conftest import config_for
 from tests.deployments.pictures import png
