@@ -1,4 +1,4 @@
-"""A client that takes next to nothing of the machine it shares with the server: bytes made beforehand, bare sockets."""
+"""A client that takes next to nothing of the machine it shares with the server: closed and open loops of requests."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import orjson
 
-TIMEOUT_S = 60.0
+from loadtests.bench.http_connection import Caller
+
 DRAIN_S = 15.0
 """How long the last answers are waited for, which no longer count."""
 
@@ -55,13 +55,6 @@ class Load:
             self.problem = self.problem or f"{status}: {body[:200].decode(errors='replace')}"
 
 
-def request_bytes(path: str, body: dict[str, Any]) -> bytes:
-    """A whole HTTP/1.1 request."""
-    content = orjson.dumps(body)
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
-    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
-
-
 def run(work: Coroutine[Any, Any, Load]) -> Load:
     """In an event loop of its own, uvloop's where there is one."""
     with contextlib.suppress(ImportError):
@@ -90,7 +83,7 @@ async def closed_loop(
         asyncio.get_running_loop().call_later(after_s, note)
 
     async def caller() -> None:
-        with contextlib.closing(_Caller(port)) as connection:
+        with contextlib.closing(Caller(port)) as connection:
             while (started_s := time.perf_counter()) < ends_s:
                 status, body = await connection.exchange(next(requests))
                 now_s = time.perf_counter()
@@ -116,7 +109,7 @@ async def open_loop(port: int, requests: Iterator[bytes], per_s: float, span_s: 
     started_s, used_s = time.perf_counter(), time.process_time()
 
     async def send(due_s: float) -> None:
-        caller = idle.pop() if idle else _Caller(port)
+        caller = idle.pop() if idle else Caller(port)
         status, body = await caller.exchange(next(requests))
         idle.append(caller)
         if due_s >= started_s + warm_up_s:
@@ -132,84 +125,3 @@ async def open_loop(port: int, requests: Iterator[bytes], per_s: float, span_s: 
     load.span_s = span_s
     load.client_cores = (time.process_time() - used_s) / (time.perf_counter() - started_s)
     return load
-
-
-class _Connection(asyncio.Protocol):
-    """One kept connection, one request at a time."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport
-        self._received = bytearray()
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
-        self.is_open = True
-
-    async def exchange(self, request: bytes) -> tuple[int, bytes]:
-        """Send and wait for status and body. Raises OSError where the server hangs up or takes too long."""
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        async with asyncio.timeout(TIMEOUT_S):
-            return await self._answer
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if self._answer and not self._answer.done() and (answer := parse(self._received)):
-            self._received.clear()
-            self._answer.set_result(answer)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.is_open = False
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(error or ConnectionResetError("the server hung up"))
-
-    def close(self) -> None:
-        self._transport.close()
-
-
-class _Caller:
-    """A connection that is opened anew where the server has closed it."""
-
-    def __init__(self, port: int):
-        self._port = port
-        self._connection: _Connection | None = None
-
-    async def exchange(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body; status 0 and what went wrong where there was no answer."""
-        try:
-            if self._connection is None or not self._connection.is_open:
-                self._connection = await _connect(self._port)
-            return await self._connection.exchange(request)
-        except OSError as error:  # TimeoutError is one
-            self.close()
-            return 0, f"{type(error).__name__}: {error}".encode()
-
-    def close(self) -> None:
-        if self._connection:
-            self._connection.close()
-        self._connection = None
-
-
-async def _connect(port: int) -> _Connection:
-    _, connection = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", port)
-    return connection
-
-
-def parse(received: bytes | bytearray) -> tuple[int, bytes] | None:
-    """Status and body of the response in `received`; None while it is not whole."""
-    head_end = received.find(b"\r\n\r\n")
-    if head_end < 0:
-        return None
-    head, start = bytes(received[:head_end]).lower(), head_end + 4
-    status = int(head[9:12])
-    if b"transfer-encoding: chunked" in head:
-        return (status, _joined(bytes(received[start:]))) if received.endswith(b"0\r\n\r\n") else None
-    at = head.find(b"content-length:")
-    length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-    return (status, bytes(received[start : start + length])) if len(received) >= start + length else None
-
-
-def _joined(chunks: bytes) -> bytes:
-    body, at = b"", 0
-    while (size := int(chunks[at : (line_end := chunks.index(b"\r\n", at))].split(b";")[0], 16)) > 0:
-        body += chunks[line_end + 2 : line_end + 2 + size]
-        at = line_end + 4 + size
-    return body

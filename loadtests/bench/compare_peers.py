@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from loadtests.bench.compare_client import request_bytes
 from loadtests.bench.compare_servers import ROOT, Server
+from loadtests.bench.http_connection import request_bytes
 
 ENVIRONMENTS = ROOT / ".cache" / "peers"
 SERVERS = Path(__file__).parent / "peers"

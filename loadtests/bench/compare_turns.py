@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from loadtests.bench.compare_client import Load, closed_loop, request_bytes, run
+from loadtests.bench.compare_client import Load, closed_loop, run
 from loadtests.bench.compare_peers import Peer, read_response
 from loadtests.bench.compare_servers import DoesNotStart, Server, busy_cores
+from loadtests.bench.http_connection import request_bytes
 
 ENCODER = "TextEncoder"
 MIN_COSINE = 0.999

@@ -13,9 +13,10 @@ import tempfile
 from pathlib import Path
 
 from deployments.ports import free_port
-from loadtests.bench.compare_client import closed_loop, request_bytes, run
+from loadtests.bench.compare_client import closed_loop, run
 from loadtests.bench.compare_servers import Server
 from loadtests.bench.compare_workload import questions
+from loadtests.bench.http_connection import request_bytes
 
 MODES: dict[str, dict[str, str]] = {
     "as served": {},

@@ -6,7 +6,8 @@ import itertools
 import pytest
 
 from deployments.ports import free_port
-from loadtests.bench.compare_client import Load, closed_loop, open_loop, parse, request_bytes
+from loadtests.bench.compare_client import Load, closed_loop, open_loop
+from loadtests.bench.http_connection import parse, request_bytes
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n"
