@@ -13,6 +13,7 @@ import ray
 from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from mmrag.components.threads import use_threads
 from mmrag.config import DecoderConfig
 from mmrag.decoder.checkpoint import find_checkpoint
 from mmrag.decoder.group import Group, meet_at, meeting_place
@@ -34,10 +35,7 @@ class Rank:
     """Rank 1 or one after it: its process ends with the group."""
 
     def __init__(self, num_threads: int | None):
-        if num_threads:
-            import torch
-
-            torch.set_num_threads(num_threads)
+        use_threads(num_threads)
 
     def ready(self) -> None:
         """Returns when the process is there."""

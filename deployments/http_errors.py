@@ -1,6 +1,5 @@
 """Errors become HTTP here and nowhere else: one JSON shape, one map from error to status."""
 
-import difflib
 import math
 from typing import get_args
 
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from deployments.rendering import json_response
 from mmrag import errors
+from mmrag.near_miss import near_miss
 
 
 class MalformedBody(errors.InvalidRequest):
@@ -122,9 +122,7 @@ def _is_union_arm(part: str | int) -> bool:
 
 def _did_you_mean(path: list[str | int], model: type[BaseModel]) -> str:
     known = sorted(_model_at(path[:-1], model).model_fields)
-    if near := difflib.get_close_matches(str(path[-1]), known, n=1):
-        return f": did you mean {near[0]!r}?"
-    return f"; known are {', '.join(known)}"
+    return near_miss(str(path[-1]), known) or f"; known are {', '.join(known)}"
 
 
 def _model_at(path: list[str | int], model: type[BaseModel]) -> type[BaseModel]:
