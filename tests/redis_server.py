@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,10 +66,3 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
-
-
-def wait_until(condition, timeout_s: float = 10.0) -> None:
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cache.test_redis_level import KEYS, Service, recovered
-from tests.redis_server import RedisServer, redis_server, wait_until
+from tests.redis_server import RedisServer, redis_server
+from tests.waiting import until
 
 pytestmark = pytest.mark.redis
 
@@ -19,7 +20,7 @@ def nodes() -> Iterator[list[RedisServer]]:
         addresses = [node.url.removeprefix("redis://") for node in nodes]
         command = ["redis-cli", "--cluster", "create", *addresses, "--cluster-yes"]
         subprocess.run(command, check=True, capture_output=True)
-        wait_until(lambda: all(node.admin.cluster("INFO")["cluster_state"] == "ok" for node in nodes))
+        until(lambda: all(node.admin.cluster("INFO")["cluster_state"] == "ok" for node in nodes))
         yield nodes
 
 

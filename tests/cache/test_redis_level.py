@@ -11,7 +11,8 @@ from mmrag.cache import EmbeddingCache, open_cache
 from mmrag.cache.redis_level import KEY_PREFIX, RedisLevel
 from mmrag.config import CacheConfig
 from mmrag.errors import ConfigurationError
-from tests.redis_server import redis_server, wait_until
+from tests.redis_server import redis_server
+from tests.waiting import until
 
 pytestmark = pytest.mark.redis
 
@@ -218,5 +219,5 @@ def test_the_script_ends_cleanly():
     with redis_server() as server:
         pid, directory = server.pid, server.admin.config_get("dir")["dir"]
         server.stop()
-        wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+        until(lambda: not os.path.exists(f"/proc/{pid}"))
         assert server.process.returncode == 0 and not os.path.exists(directory)

@@ -86,11 +86,3 @@ def pids_of(service: Running, name: str) -> list[int]:
     """Processes under the launcher whose command holds `name`."""
     below = processes.descendants_of(service.process.pid)
     return [pid for pid in below if name in processes.command_of(pid, max_chars=1000)]
-
-
-def until(condition, timeout_s: float = 300.0):
-    until_s = time.monotonic() + timeout_s
-    while not (result := condition()):
-        assert time.monotonic() < until_s
-        time.sleep(0.2)
-    return result

@@ -15,7 +15,8 @@ from mmrag.client import Client
 from mmrag.config import AppConfig, DecoderConfig
 from mmrag.config_file import read_config
 from mmrag.local import Local
-from tests.deployments.running import ROOT, Running, pids_of, service_with_zubrovia, until, write_config
+from tests.deployments.running import ROOT, Running, pids_of, service_with_zubrovia, write_config
+from tests.waiting import until
 
 MAX_NEW_TOKENS = 40
 CLEAR = r"Unavailable: .*(a rank of the sharded decoder was lost|does not answer|was lost while it answered)"

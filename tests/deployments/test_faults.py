@@ -10,7 +10,8 @@ import pytest
 
 from deployments import processes
 from mmrag.client import Client
-from tests.deployments.running import Running, pids_of, service_with_zubrovia, until, write_config
+from tests.deployments.running import Running, pids_of, service_with_zubrovia, write_config
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 

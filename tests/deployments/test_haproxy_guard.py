@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from deployments.fast_path import haproxy_binary
 from deployments.ports import free_port
+from tests.waiting import until
 
 CONFIG = """defaults
     mode http
@@ -66,13 +66,6 @@ def guard(tmp_path):
     parent.kill()
     parent.wait()
     reader.close()
-
-
-def until(condition):
-    until_s = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
 
 
 def answer(port: int) -> httpx.Response | None:

@@ -21,7 +21,8 @@ from deployments.ports import free_port
 from mmrag.client import Client
 from mmrag.types import Document
 from tests.deployments.pictures import data_uri, png
-from tests.deployments.running import ROOT, Running, pids_of, service_with_zubrovia, until, write_config
+from tests.deployments.running import ROOT, Running, pids_of, service_with_zubrovia, write_config
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,7 @@ import pytest
 from selenium import webdriver
 
 from tests.deployments.pictures import data_uri, png
-from tests.deployments.running import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ import pytest
 
 from deployments import narration, processes, run_directory
 from deployments.run_directory import RunDirectory, clean_up_after_killed_runs
-from tests.deployments.running import until
+from tests.waiting import until
 
 LAUNCHER = """
 import subprocess, sys, time
