@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CONFIG = Path("serve_config.yaml")
+JOB_TIMEOUT_S = 180
 BATCHES = {"ours": (256, 1024, 4096), "sentence-transformers": (8, 32, 128)}
 """The batches tried: tokens for our session, texts for sentence-transformers; both sort by length."""
 
@@ -34,18 +36,33 @@ class Bare:
 
     def do(self, **job: Any) -> list[dict[str, Any]]:
         """What each process answers; they work at the same time."""
-        for process in self._processes:
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
+        try:
+            for process in self._processes:
+                process.stdin.write(json.dumps(job) + "\n")
+                process.stdin.flush()
+        except OSError as error:
+            raise RuntimeError(f"the bare model has ended before it did {job['do']}: see above") from error
+        patience = threading.Timer(JOB_TIMEOUT_S, self._kill)
+        patience.start()
         lines = [process.stdout.readline() for process in self._processes]
+        patience.cancel()
         if not all(lines):
-            raise RuntimeError(f"the bare model ended while it did {job['do']}: see above")
+            raise RuntimeError(f"the bare model ended, or took over {JOB_TIMEOUT_S} s, at {job['do']}: see above")
         return [json.loads(line) for line in lines]
 
     def close(self) -> None:
         for process in self._processes:
-            process.stdin.close()
-            process.wait(30)
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        try:
+            for process in self._processes:
+                process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            process.kill()
 
 
 def embed_texts(texts: list[str], side: str, batch: int, num_threads: int | None, span_s: float) -> dict[str, float]:
@@ -64,12 +81,12 @@ def embed_images(files: list[str], span_s: float) -> dict[str, float]:
 
 def answer_alone(questions: list[str], span_s: float) -> dict[str, list[float]]:
     """The whole pipeline in this process for one caller after another: milliseconds of each answer."""
-    return asyncio.run(_answers(questions, span_s))
+    return _loop().run(_answers(questions, span_s))
 
 
 def run_models(questions: list[str], num_callers: int, span_s: float) -> dict[str, float]:
     """Only the models of whole answers, everything else done beforehand, for so many callers at a time."""
-    return asyncio.run(_models(questions, num_callers, span_s))
+    return _loop().run(_models(questions, num_callers, span_s))
 
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -107,6 +124,12 @@ def _image_model() -> Callable[[list[str]], Any]:
     from loadtests.bench.peers.models import image_model
 
     return image_model()
+
+
+@functools.cache
+def _loop() -> asyncio.Runner:
+    """One for all jobs, as the parts of the system stay in theirs."""
+    return asyncio.Runner()
 
 
 @functools.cache

@@ -19,11 +19,12 @@ class BareAtItsBest:
     """Turns of the fastest of: one process on all cores, or one on each; our session, or sentence-transformers; sizes
     of batches. All texts are there at once, and are sorted by length. `missing`: name -> why it was not tried."""
 
-    def __init__(self, turn_s: float, missing: dict[str, str]):
-        self._turn_s, self._missing = turn_s, missing
+    def __init__(self, turn_s: float):
+        self._turn_s = turn_s
+        self.missing: dict[str, str] = {}
         self._best: tuple[Bare, dict[str, Any]] | None = None
         self._texts = questions(NUM_TEXTS, seed=4)
-        self.settings = ""
+        self.settings, self._most = "", 0.0
 
     def turn(self) -> Turn:
         """One turn; before the first, all settings are tried."""
@@ -36,21 +37,28 @@ class BareAtItsBest:
             self._best[0].close()
 
     def _find(self) -> None:
-        most = 0.0
         for side, (num, threads) in itertools.product(BATCHES, ((1, None), (len(os.sched_getaffinity(0)), 1))):
-            if (python := self._python(side)) is None:
-                continue
-            bare = Bare(num, python, threads)
-            for batch in BATCHES[side]:
-                job = {"side": side, "batch": batch, "num_threads": threads}
-                per_s = self._run(bare, job, SWEEP_PART * self._turn_s).per_s
-                told = f"{side}, {num} process(es), {threads or 'default'} thread(s), batches of {batch}: {per_s:.0f}/s"
-                print(f"  bare model: {told}", file=sys.stderr, flush=True)
-                if per_s > most:
-                    most, self.settings = per_s, told
-                    self._keep(bare, job)
-            if bare is not self._best[0]:
-                bare.close()
+            if python := self._python(side):
+                bare = Bare(num, python, threads)
+                try:
+                    self._try(bare, side, f"{side}, {num} process(es), {threads or 'default'} thread(s)", threads)
+                except RuntimeError as error:
+                    self.missing[f"bare {side}"] = str(error)
+                if self._best is None or bare is not self._best[0]:
+                    bare.close()
+        if self._best is None:
+            raise RuntimeError(f"the bare model does not run: {self.missing}")
+
+    def _try(self, bare: Bare, side: str, what: str, num_threads: int | None) -> None:
+        """All sizes of batches; `bare` is kept where it is the fastest so far."""
+        for batch in BATCHES[side]:
+            job = {"side": side, "batch": batch, "num_threads": num_threads}
+            per_s = self._run(bare, job, SWEEP_PART * self._turn_s).per_s
+            told = f"{what}, batches of {batch}: {per_s:.0f}/s"
+            print(f"  bare model: {told}", file=sys.stderr, flush=True)
+            if per_s > self._most:
+                self._most, self.settings = per_s, told
+                self._keep(bare, job)
 
     def _keep(self, bare: Bare, job: dict[str, Any]) -> None:
         if self._best and self._best[0] is not bare:
@@ -63,7 +71,7 @@ class BareAtItsBest:
         try:
             return installed("fastapi")
         except (OSError, subprocess.CalledProcessError) as error:
-            self._missing[f"bare {side}"] = f"cannot be installed here: {getattr(error, 'stderr', None) or error}"
+            self.missing[f"bare {side}"] = f"cannot be installed here: {getattr(error, 'stderr', None) or error}"
             return None
 
     def _run(self, bare: Bare, job: dict[str, Any], span_s: float) -> Turn:

@@ -77,7 +77,7 @@ def installed(environment: str) -> str:
         print(f"installing {environment} into {folder} (once)", file=sys.stderr, flush=True)
         uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
         _run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder))
-        _run(uv, "pip", "sync", "--quiet", "--python", python, str(pins))
+        _run(uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, str(pins))
         marker.write_text(wanted)
     return python
 
@@ -111,7 +111,9 @@ def _run(*command: str) -> str:
 
 
 _EMBEDS = {"texts": ("/texts", _inputs), "images": ("/images", _inputs)}
-_RAY = {"RAY_USAGE_STATS_ENABLED": "0"}
+_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+"""Ray would give a replica that claims less than a core one thread; the others' models use all cores, so may these."""
+
 
 OURS = Peer(
     "mmrag",
@@ -135,14 +137,14 @@ EMBEDDING_PEERS = [
         {"texts": ("/embeddings", _openai)},
         embedding_of,
         "/health",
-        {"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"},
+        {"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "INFINITY_HOME": str(ENVIRONMENTS / "infinity")},
         why_not={"images": "serves CLIP-like towers only"},
     ),
     Peer("LitServe", "litserve", ["{bin}/python", "loadtests/bench/peers/litserve_server.py", "{port}"], _EMBEDS,
          ready_path="/health"),
     Peer("BentoML", "bentoml", ["{bin}/bentoml", "serve", "bentoml_server:Embeddings", "--working-dir",
          "loadtests/bench/peers", "--host", "127.0.0.1", "--port", "{port}"], _EMBEDS, ready_path="/readyz",
-         settings={"DO_NOT_TRACK": "True", "BENTOML_DO_NOT_TRACK": "True"}),
+         settings={"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(ENVIRONMENTS / "bentoml" / "home")}),
     Peer("FastAPI", "fastapi", ["{bin}/uvicorn", "fastapi_server:app", "--host", "127.0.0.1", "--port", "{port}",
          "--no-access-log"], _EMBEDS, ready_path="/docs"),
     Peer("Ray Serve", "rayserve", ["{bin}/python", "loadtests/bench/peers/ray_serve_run.py", "ray_serve_server",
@@ -153,7 +155,7 @@ ANSWER_PEERS = [
     Peer("Hayhooks", "hayhooks", ["{bin}/hayhooks", "run", "--host", "127.0.0.1", "--port", "{port}",
          "--pipelines-dir", "loadtests/bench/peers/hayhooks"],
          {"answers": ("/answer/run", lambda text: {"question": text})}, lambda found: found["result"],
-         "/status", {"HAYSTACK_TELEMETRY_ENABLED": "False"}),
+         "/status/answer", {"HAYSTACK_TELEMETRY_ENABLED": "False"}),
     Peer("Ray Serve graph", "rayserve", ["{bin}/python", "loadtests/bench/peers/ray_serve_run.py",
          "ray_serve_answers", "{port}"], {"answers": ("/answer", lambda text: {"text": text})},
          ready_path="/ready", settings=_RAY),

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.compare_parts import OURS_NAME, Part
+from loadtests.bench.compare_parts import OURS_NAME, PARTS, Part
 from loadtests.bench.compare_peers import SERVERS
 from loadtests.bench.compare_turns import Turn
 from loadtests.bench.rows import Row, as_markdown
@@ -23,14 +23,14 @@ STYLE = """text{font:13px system-ui,sans-serif;fill:#24292f}.head{font-weight:60
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.bar{fill:#4b5563}.ours{fill:#5b9bff}.bare{stroke:#9aa4b2}}"""
 
 
-def as_text(parts: dict[str, Part], why_not: dict[str, str], machine: dict[str, Any], settings: dict[str, Any]) -> str:
-    """Everything as Markdown: the musts, everybody's figures, who is missing."""
+def as_text(parts: dict[str, Part], failed: dict[str, str], machine: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Everything as Markdown: the musts, everybody's figures, who is missing; `failed`: parts without figures."""
     rows = [row for part in parts.values() for row in part.rows]
     lines = [as_markdown(TITLE, rows, machine, settings | {"peers' versions": versions()})]
     for name, part in parts.items():
-        lines += [f"## {name}", "", *_turns_table(part.turns), *(f"\n{note}" for note in part.notes), ""]
-    if why_not:
-        lines += ["## not compared", "", *(f"- {name}: {why}" for name, why in why_not.items()), ""]
+        missing = [f"- {one} is not compared: {why}" for one, why in part.missing.items()]
+        lines += [f"## {name}", "", *_turns_table(part.turns), "", *missing, *(f"- {note}" for note in part.notes), ""]
+    lines += [f"## {name}\n\ncould not be measured: {why}\n" for name, why in failed.items()]
     return "\n".join(lines)
 
 
@@ -43,26 +43,25 @@ def versions() -> dict[str, str]:
 
 
 def store(
-    parts: dict[str, Part], why_not: dict[str, str], machine: dict[str, Any], settings: dict[str, Any],
-    folder: Path = RESULTS,
+    parts: dict[str, Part], machine: dict[str, Any], settings: dict[str, Any], folder: Path = RESULTS
 ) -> None:  # fmt: skip
     """Write compare.json, compare.md and compare.svg; parts that were not measured now stay as they were."""
     path = folder / "compare.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    where = {"machine": machine, "settings": settings, "not compared": why_not}
-    for name, part in parts.items():
-        known[name] = asdict(part) | where
+    where = {"machine": machine, "settings": settings}
+    known |= {name: asdict(part) | where for name, part in parts.items()}
+    known = {name: known[name] for name in PARTS if name in known}
     folder.mkdir(exist_ok=True)
     path.write_text(json.dumps(known, indent=1) + "\n")
     read = {name: read_part(stored) for name, stored in known.items()}
-    missing = {name: why for stored in known.values() for name, why in stored["not compared"].items()}
-    (folder / "compare.md").write_text(as_text(read, missing, _machines(known), settings))
+    (folder / "compare.md").write_text(as_text(read, {}, _machines(known), settings))
     (folder / "compare.svg").write_text(plot({name: part.turns for name, part in read.items()}))
 
 
 def read_part(stored: dict[str, Any]) -> Part:
     turns = {name: Turn(**turn) for name, turn in stored["turns"].items()}
-    return Part([Row(**row) for row in stored["rows"]], turns, stored["notes"])
+    measured = f"measured at {stored['machine']['commit']}, {stored['machine'].get('date', '')}"
+    return Part([Row(**row) for row in stored["rows"]], turns, [*stored["notes"], measured], stored["missing"])
 
 
 def plot(parts: dict[str, dict[str, Turn]]) -> str:
@@ -77,7 +76,7 @@ def plot(parts: dict[str, dict[str, Turn]]) -> str:
 
 
 def _panel(title: str, turns: dict[str, Turn], y: int) -> tuple[str, int]:
-    most = max(turn.per_s for turn in turns.values()) or 1.0
+    most = max((turn.per_s for turn in turns.values()), default=0.0) or 1.0
     parts = [f'<text class="head" x="{NAME_WIDTH}" y="{y + 14}">{escape(title)}</text>']
     y += HEAD - 10
     for name, turn in sorted(turns.items(), key=lambda one: -one[1].per_s):

@@ -1,6 +1,7 @@
 """Servers under comparison: started, frozen while another's turn is measured, and ended with all they started."""
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import psutil
 from deployments.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 600
+START_TIMEOUT_S = 240
 STOP_TIMEOUT_S = 40
+KILL_TIMEOUT_S = 10
 FREEZE_TIMEOUT_S = 5.0
 SETTLE_S = 1.0
 """What was frozen catches up with its timers."""
@@ -37,22 +39,26 @@ class Server:
                 filled, cwd=ROOT, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+        self._root = psutil.Process(self._process.pid)
+        self._known = {self._root}
 
     def wait_until_ready(self) -> None:
         """Raises DoesNotStart with the end of its log."""
         until_s = time.monotonic() + START_TIMEOUT_S
         while not _answers(self._ready):
-            if self._process.poll() is not None or time.monotonic() > until_s:
+            self.processes()
+            if (has_ended := self._process.poll() is not None) or time.monotonic() > until_s:
+                why = "it ended" if has_ended else f"not ready after {START_TIMEOUT_S} s"
                 last = self._log.read_text(errors="replace").splitlines()[-5:]
-                raise DoesNotStart(" / ".join(line.strip() for line in last) or "it said nothing")
+                raise DoesNotStart(f"{why}: {' / '.join(line.strip() for line in last) or 'it said nothing'}")
             time.sleep(0.3)
 
     def processes(self) -> list[psutil.Process]:
-        try:
-            root = psutil.Process(self._process.pid)
-            return [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        """All that run now, those whose parent has ended, too."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._known.update(self._root.children(recursive=True))
+        self._known = set(filter(_is_running, self._known))
+        return list(self._known)
 
     def clock(self, replica: str) -> Callable[[], tuple[float, float]]:
         """Tells the processor seconds spent so far by all that run now, and by the replicas of one deployment.
@@ -81,16 +87,15 @@ class Server:
             self.freeze()
 
     def stop(self) -> None:
+        """End it in good order where it can, and then whatever of it is left."""
         self._signal(signal.SIGCONT)
-        left = self.processes()
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT_S)
-        for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        left = self.processes()
+        self._signal(signal.SIGKILL)
         self._process.wait()
-        psutil.wait_procs(left, STOP_TIMEOUT_S)
+        psutil.wait_procs(left, KILL_TIMEOUT_S)
 
     def _signal(self, number: int) -> None:
         for process in self.processes():
@@ -108,8 +113,14 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=10) as response:
             return response.status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
+
+
+def _is_running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _spent_s(process: psutil.Process) -> float:

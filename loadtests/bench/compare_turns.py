@@ -3,7 +3,10 @@
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -81,67 +84,52 @@ def in_rounds(sides: dict[str, Callable[[], Any]], num_rounds: int) -> dict[str,
 
 
 class Running:
-    """The servers that run; at the end of a `with` statement none does. `missing`: name -> why it is not compared."""
+    """The servers that run; at the end of a `with` statement none does.
+
+    `missing`: of those that were to start last, name -> why it does not run.
+    """
 
     def __init__(self, logs: Path):
         self._logs = logs
-        self._running: list[tuple[Peer, Server]] = []
+        self._running: list[Server] = []
         self.missing: dict[str, str] = {}
 
     def __enter__(self) -> "Running":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stop(server for _, server in self._running)
+        self.stop(self._running)
 
     def start(self, peers: list[Peer], session: str = "theirs") -> dict[str, tuple[Peer, Server]]:
-        """Those that start, frozen; they are started together."""
-        started = [(peer, server) for peer in peers if (server := self._started(peer, session))]
-        found = {}
-        for peer, server in started:
-            try:
-                server.wait_until_ready()
-            except DoesNotStart as error:
-                self._miss(peer, f"does not start: {error}")
-                server.stop()
-                continue
-            found[peer.name] = peer, server
-            print(f"{peer.name} ({session} session) is ready", file=sys.stderr, flush=True)
-        for _, server in found.values():
-            server.freeze()
+        """Those that start, frozen. One starts after another: all at once, Ray would lose its patience."""
+        self.missing, found = {}, {}
+        for peer in peers:
+            if server := self._started(peer, session):
+                found[peer.name] = peer, server
         return found
 
-    def stop(self, servers: Iterator[Server]) -> None:
+    def stop(self, servers: Iterable[Server]) -> None:
         for server in list(servers):
             server.stop()
-            self._running = [(peer, one) for peer, one in self._running if one is not server]
-
-    def same_embeddings(self, sides: dict[str, tuple[Peer, Server]], kind: str, asked: Any) -> set[str]:
-        """Who returns the embedding that the first one does; the others are noted as missing."""
-        wanted, agreeing = None, set()
-        for name, (peer, server) in sides.items():
-            if kind not in peer.bodies:
-                self.missing[f"{name}, {kind}"] = peer.why_not.get(kind, "")
-                continue
-            try:
-                found = np.asarray(ask(peer, server, kind, asked), np.float64)
-                wanted = found if wanted is None else wanted
-                cosine = float(found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted))
-                if cosine < MIN_COSINE:
-                    raise ValueError(f"other embeddings: cosine {cosine:.4f}")
-                agreeing.add(name)
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                self.missing[f"{name}, {kind}"] = f"does not answer as it should: {error}"
-        return agreeing
+            self._running.remove(server)
 
     def _started(self, peer: Peer, session: str) -> Server | None:
+        started_s = time.monotonic()
         try:
             server = peer.start(self._logs, session)
         except (OSError, subprocess.CalledProcessError) as error:
             reason = getattr(error, "stderr", None) or str(error)
             self._miss(peer, f"cannot be installed here: {' '.join(reason.split())[-300:]}")
             return None
-        self._running.append((peer, server))  # at once: whatever ends this, it is ended too
+        self._running.append(server)  # at once: whatever ends this, it is ended too
+        try:
+            server.wait_until_ready()
+        except DoesNotStart as error:
+            self._miss(peer, f"does not start: {error}")
+            self.stop([server])
+            return None
+        server.freeze()
+        print(f"{peer.name} ({session} session): {time.monotonic() - started_s:.0f} s", file=sys.stderr, flush=True)
         return server
 
     def _miss(self, peer: Peer, why: str) -> None:
@@ -149,20 +137,43 @@ class Running:
         print(f"{peer.name} {why}", file=sys.stderr, flush=True)
 
 
-def ask(peer: Peer, server: Server, kind: str, asked: Any) -> Any:
-    """One request: the first embedding, or the text of the answer. Raises ValueError where there is none."""
-    import urllib.error
-    import urllib.request
+def unable(sides: dict[str, tuple[Peer, Server]], kind: str, asked: Any) -> dict[str, str]:
+    """Who does not answer, or returns another embedding than the first one does: name -> why."""
+    wanted, found = None, {}
+    for name, (peer, server) in sides.items():
+        if kind not in peer.bodies:
+            found[name] = peer.why_not.get(kind, "does nothing like it")
+            continue
+        try:
+            with server.turn():
+                answer = ask(peer, server, kind, asked)
+            if isinstance(answer, str):
+                continue
+            wanted = answer if wanted is None else wanted
+            if (cosine := _cosine(answer, wanted)) < MIN_COSINE:
+                found[name] = f"other embeddings: cosine {cosine:.4f}"
+        except Exception as error:  # whatever a stranger may answer
+            found[name] = f"does not answer as it should: {type(error).__name__}: {error}"
+    for name, why in found.items():
+        print(f"  {name}, {kind}: {why}", file=sys.stderr, flush=True)
+    return found
 
+
+def ask(peer: Peer, server: Server, kind: str, asked: Any) -> Any:
+    """One request in the server's turn: the first embedding, or the text of the answer. Raises ValueError, refused."""
     path, body = peer.bodies[kind]
     content = request_bytes(path, body(asked)).partition(b"\r\n\r\n")[2]
     url, headers = f"http://127.0.0.1:{server.port}{path}", {"content-type": "application/json"}
-    with server.turn():
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, content, headers), timeout=60) as response:
-                return read_response(peer, response.read())
-        except urllib.error.HTTPError as error:
-            raise ValueError(f"{error.code}: {error.read()[:200].decode(errors='replace')}") from error
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, content, headers), timeout=60) as response:
+            return read_response(peer, response.read())
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"{error.code}: {error.read()[:200].decode(errors='replace')}") from error
+
+
+def _cosine(found: Any, wanted: Any) -> float:
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    return float(found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted))
 
 
 def _short(turn: Any) -> str:

@@ -8,11 +8,13 @@ import base64
 import io
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-IMAGE_ENCODER = "atlas/weights/image_encoder"
+IMAGE_ENCODER = Path(__file__).parents[3] / "atlas/weights/image_encoder"
+"""From here, as BentoML runs in a folder of its own choice."""
 
 Embed = Callable[[list[str]], np.ndarray]
 

@@ -12,7 +12,7 @@ from loadtests.bench import compare_parts
 from loadtests.bench.compare_parts import Part
 from loadtests.bench.compare_peers import ANSWER_PEERS, EMBEDDING_PEERS, OURS, SERVERS, read_response
 from loadtests.bench.compare_results import as_text, plot, store, versions
-from loadtests.bench.compare_turns import Turn
+from loadtests.bench.compare_turns import Running, Turn
 from loadtests.bench.compare_workload import grouped, pictures, questions
 from loadtests.bench.rows import Row
 from mmrag.config import CacheConfig, Limits
@@ -21,26 +21,35 @@ from mmrag.images import decode_image
 MACHINE = {"commit": "abc", "cores": 2}
 
 
-def part(ours: float, theirs: float, must: float) -> Part:
+def part(ours: float, theirs: float, must: float, **missing: str) -> Part:
     turns = {"mmrag": Turn(per_s=ours), "A & B": Turn(per_s=theirs), "bare model": Turn(per_s=300.0)}
-    return Part([Row("texts: against the best", ours, theirs, "/s", must)], turns, ["a note"])
+    return Part([Row("texts: against the best", ours, theirs, "/s", must)], turns, ["a note"], missing)
 
 
 def test_the_text_tells_ratio_must_everybody_and_who_is_missing():
-    text = as_text({"texts": part(200.0, 100.0, 2.3)}, {"infinity": "does not start"}, MACHINE, {"scale": 1.0})
+    parts = {"texts": part(200.0, 100.0, 2.3, infinity="does not start")}
+    text = as_text(parts, {"images": "OSError: gone"}, MACHINE, {"scale": 1.0})
     assert "| 2.00 | ≥ 2.3 | ✗ missed |" in text and "| A & B | 100 |" in text
-    assert "- infinity: does not start" in text and "a note" in text
+    assert "- infinity is not compared: does not start" in text and "a note" in text
+    assert "## images\n\ncould not be measured: OSError: gone" in text
     assert versions()["litserve"] in text and versions()["ray"] in text
 
 
 def test_parts_measured_later_stand_beside_the_earlier_ones(tmp_path):
-    store({"texts": part(250.0, 100.0, 2.3)}, {"x": "gone"}, MACHINE, {}, tmp_path)
-    store({"images": part(90.0, 60.0, 1.3)}, {}, MACHINE | {"commit": "def"}, {}, tmp_path)
-    store({"images": part(60.0, 60.0, 1.3)}, {}, MACHINE | {"commit": "def"}, {}, tmp_path)
+    store({"images": part(90.0, 60.0, 1.3, x="gone")}, MACHINE, {}, tmp_path)
+    store({"texts": part(250.0, 100.0, 2.3, y="late")}, MACHINE, {}, tmp_path)
+    store({"images": part(60.0, 60.0, 1.3)}, MACHINE | {"commit": "def"}, {}, tmp_path)
     text = (tmp_path / "compare.md").read_text()
-    assert "| 2.50 | ≥ 2.3 | ✓ |" in text and "| 1.00 | ≥ 1.3 | ✗ missed |" in text and "- x: gone" in text
-    assert '"commit": "abc, def"' in text
-    assert set(json.loads((tmp_path / "compare.json").read_text())) == {"texts", "images"}
+    assert "| 2.50 | ≥ 2.3 | ✓ |" in text and "| 1.00 | ≥ 1.3 | ✗ missed |" in text
+    assert "- y is not compared: late" in text and "gone" not in text
+    assert "measured at abc" in text and "measured at def" in text
+    assert list(json.loads((tmp_path / "compare.json").read_text())) == ["texts", "images"]
+
+
+def test_a_must_is_missed_where_nobody_was_left_to_compare_with():
+    alone = Part(turns={"mmrag": Turn(per_s=9.0), "bare model": Turn(per_s=9.0), "dead": Turn()}, missing={"x": "gone"})
+    row = compare_parts._against_best("texts", alone, 2.3)
+    assert not row.is_met and row.name == "texts (nobody; without x)"
 
 
 def test_the_plot_is_an_svg_with_a_bar_for_each_as_long_as_it_is_fast():
@@ -65,8 +74,13 @@ def test_our_responses_are_read_in_both_shapes():
     assert read_response(OURS, b'{"answer": "Lima"}') == "Lima"
 
 
-def test_nobody_is_asked_the_same_twice_within_what_our_cache_remembers():
+def test_nobody_is_asked_the_same_twice_within_what_our_cache_remembers(tmp_path):
     assert CacheConfig().max_entries < compare_parts.NUM_TEXTS
+    comparison = compare_parts.Comparison(Running(tmp_path), set(), 1.0, 1, print)
+    ours = comparison._texts_for("mmrag")
+    mine = [next(ours)] + [next(comparison._texts_for(name)) for name in ["a", "b"] * 5]
+    assert len(set(mine)) == 5 and mine[1:3] == [mine[0]] * 2, "others get the same in the same order"
+    assert comparison._texts_for("mmrag") is ours and next(ours) == mine[3]
     asked = questions(500)
     assert len(set(asked)) == 500 and asked == questions(500) and set(asked) != set(questions(500, seed=2))
     assert [len(group) for group in itertools.islice(grouped(iter(asked), 200), 3)] == [200, 200, 100]

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from loadtests.bench.compare_peers import Peer
-from loadtests.bench.compare_turns import Running, Turn, closed_turn, in_rounds
+from loadtests.bench.compare_turns import Running, Turn, closed_turn, in_rounds, unable
 
 TINY = Path(__file__).with_name("tiny_server.py")
 BODIES = {"texts": ("/texts", lambda text: {"inputs": [text]})}
@@ -34,23 +34,33 @@ def test_a_server_sleeps_until_its_turn_and_ends_with_its_children(running):
     assert turn.client_cores > 0
     assert is_asleep(server) and is_asleep(other)
     processes = server.processes()
-    running.stop(iter([server]))
+    running.stop([server])
     assert not any(process.is_running() and process.status() != "zombie" for process in processes)
     assert len(other.processes()) == 2
 
 
 def test_who_returns_other_embeddings_is_not_compared_and_it_is_said(running):
-    sides = running.start([peer("a"), peer("b"), peer("c", "other")])
-    assert running.same_embeddings(sides, "texts", "seven letters") == {"a", "b"}
-    assert "other embeddings" in running.missing["c, texts"]
-    assert running.same_embeddings(sides, "images", "x") == set()
-    assert "a, images" in running.missing
+    sides = running.start([peer("a"), peer("b"), peer("c", "other"), peer("d", "empty")])
+    missing = unable(sides, "texts", "seven letters")
+    assert set(missing) == {"c", "d"}
+    assert "other embeddings" in missing["c"] and "does not answer as it should: IndexError" in missing["d"]
+    assert set(unable(sides, "images", "x")) == {"a", "b", "c", "d"}
+
+
+def test_what_a_dead_server_leaves_behind_is_ended(running):
+    [(_, server)] = running.start([peer("a")]).values()
+    root, child = sorted(server.processes(), key=lambda process: process.pid)
+    root.kill()
+    server._process.wait()
+    assert server.processes() == [child]
+    running.stop([server])
+    assert not child.is_running()
 
 
 def test_who_does_not_start_is_named_with_the_reason(running):
     broken = Peer("broken", None, [sys.executable, "-c", "raise SystemExit('no such model')"], BODIES)
     assert set(running.start([broken, peer("a")])) == {"a"}
-    assert running.missing["broken"] == "does not start: no such model"
+    assert running.missing["broken"] == "does not start: it ended: no such model"
 
 
 def test_who_cannot_be_installed_is_named(running):
