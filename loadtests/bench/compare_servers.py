@@ -90,12 +90,14 @@ class Server:
         """End it in good order where it can, and then whatever of it is left."""
         self._signal(signal.SIGCONT)
         self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_TIMEOUT_S)
-        left = self.processes()
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        psutil.wait_procs(left, KILL_TIMEOUT_S)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_TIMEOUT_S)
+        finally:
+            left = self.processes()
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            psutil.wait_procs(left, KILL_TIMEOUT_S)
 
     def _signal(self, number: int) -> None:
         for process in self.processes():

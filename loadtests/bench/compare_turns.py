@@ -1,5 +1,6 @@
 """Turns: everybody in the comparison runs alone for some seconds, in one round after the other, and medians count."""
 
+import contextlib
 import statistics
 import subprocess
 import sys
@@ -98,7 +99,9 @@ class Running:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stop(self._running)
+        with contextlib.ExitStack() as all_of_them:  # the others, too, where a signal ends the stopping of one
+            for server in self._running:
+                all_of_them.callback(server.stop)
 
     def start(self, peers: list[Peer], session: str = "theirs") -> dict[str, tuple[Peer, Server]]:
         """Those that start, frozen. One starts after another: all at once, Ray would lose its patience."""
