@@ -5,6 +5,9 @@ import unicodedata
 
 MAX_LABEL_WORDS = 8
 
+WEIGHTS = {"title": 4.0, "labels": 2.0, "text": 1.0}
+"""How often a word counts for BM25, by where it stands."""
+
 # Words that questions are made of. They are rare in statements, so inverse document frequency takes them for
 # telling ones.
 _QUESTION_WORDS = frozenset(

@@ -7,11 +7,11 @@ holds what the document is as a whole. What is only read, never searched, lies i
 from typing import Any
 
 from mmrag.config import ElasticsearchConfig
+from mmrag.retrieval.words import WEIGHTS
 
 SCHEMA_VERSION = 1
 VECTORS = ("text_vector", "image_vector")
-TITLE_WEIGHT, LABELS_WEIGHT, TEXT_WEIGHT = 4.0, 2.0, 1.0
-WORD_FIELDS = [f"words.title^{TITLE_WEIGHT}", f"words.labels^{LABELS_WEIGHT}", f"words.text^{TEXT_WEIGHT}"]
+WORD_FIELDS = [f"words.{name}^{weight}" for name, weight in WEIGHTS.items()]
 EXACT = ("flat", "hnsw")
 """Kinds of vector index that keep full precision: there is nothing to rescore."""
 

@@ -8,10 +8,8 @@ import numpy as np
 from mmrag.retrieval.sqlite.matrices import TenantMatrices
 from mmrag.retrieval.sqlite.scope import Scope
 from mmrag.retrieval.store import Scored
-from mmrag.retrieval.words import label_candidates, normalise_label, search_terms
+from mmrag.retrieval.words import WEIGHTS, label_candidates, normalise_label, search_terms
 from mmrag.types import SearchRequest
-
-TITLE_WEIGHT, LABELS_WEIGHT, TEXT_WEIGHT = 4.0, 2.0, 1.0
 
 
 def bm25(connection: sqlite3.Connection, scope: Scope, text: str, count: int) -> Scored:
@@ -19,12 +17,12 @@ def bm25(connection: sqlite3.Connection, scope: Scope, text: str, count: int) ->
     terms = " OR ".join('"' + term + '"' for term in search_terms(text))
     if not terms:
         return []
-    words = f"words_{scope.tenant}"
+    words, weights = f"words_{scope.tenant}", "{title}, {labels}, {text}".format(**WEIGHTS)
     document = f"(SELECT document FROM passages WHERE num = {words}.rowid)"
     rows = connection.execute(
         f"""
         SELECT d.id, p.position, -found.score
-        FROM (SELECT rowid AS passage, bm25({words}, {TITLE_WEIGHT}, {LABELS_WEIGHT}, {TEXT_WEIGHT}) AS score
+        FROM (SELECT rowid AS passage, bm25({words}, {weights}) AS score
               FROM {words} WHERE {words} MATCH ? {scope.restrict(document)}
               ORDER BY score, rowid LIMIT ?) found
         JOIN passages p ON p.num = found.passage JOIN documents d ON d.num = p.document
