@@ -32,9 +32,13 @@ class FileBlobs:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, scratch = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(scratch, path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.replace(scratch, path)
+        except BaseException:  # the disk is full, say
+            os.unlink(scratch)
+            raise
 
     def get(self, tenant: str, name: str) -> bytes | None:
         try:

@@ -1,3 +1,8 @@
+import resource
+import signal
+
+import pytest
+
 from mmrag.retrieval.blobs import FileBlobs
 
 
@@ -18,3 +23,21 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
         blobs.put("../..", name, name.encode("utf-8", "replace"))
         assert blobs.get("../..", name) == name.encode("utf-8", "replace")
     assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
+
+
+@pytest.fixture
+def small_disk():
+    """No file may become larger than 100 bytes."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_what_could_not_be_written_leaves_nothing_behind(tmp_path, small_disk):
+    blobs = FileBlobs(tmp_path / "blobs")
+    with pytest.raises(OSError):
+        blobs.put("a", "x", bytes(1_000))
+    assert blobs.get("a", "x") is None
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
