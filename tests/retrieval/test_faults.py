@@ -94,9 +94,10 @@ async def test_what_passes_quickly_is_not_noticed(open_retriever, proxy, trouble
     assert proxy.num_troubled == 2
 
 
-async def test_nobody_waits_beyond_a_deadline(open_retriever, proxy):
+@pytest.mark.parametrize("where", ["_msearch", "_mget"])
+async def test_nobody_waits_beyond_a_deadline(open_retriever, proxy, where):
     retriever = await open_retriever(600.0)
-    proxy.trouble = "silent"
+    proxy.trouble, proxy.where = "silent", where
     with pytest.raises(Unavailable):
         await asyncio.wait_for(retriever.search([_request(deadline_s=time.time() + 1.0)]), 60)
 

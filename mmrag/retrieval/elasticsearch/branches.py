@@ -97,8 +97,9 @@ def _bm25(request: SearchRequest, terms: list[str], count: int) -> dict[str, Any
 
 
 def _wanted_labels(request: SearchRequest) -> list[str]:
-    wanted = label_candidates(request.text or "") + [normalise_label(label) for label in request.labels]
-    return [sendable(label) for label in dict.fromkeys(wanted) if label][:MAX_LABEL_CANDIDATES]
+    labels = [normalise_label(sendable(label)) for label in request.labels]
+    wanted = label_candidates(sendable(request.text or "")) + labels
+    return [label for label in dict.fromkeys(wanted) if label][:MAX_LABEL_CANDIDATES]
 
 
 def _labels(request: SearchRequest, wanted: list[str], count: int) -> dict[str, Any]:

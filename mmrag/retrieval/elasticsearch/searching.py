@@ -57,19 +57,22 @@ class Searcher:
         # Record 0 is what the document is as a whole, and its first passage: often that is all there is to it.
         ids = {record_id(request.tenant, document, n or 0) for request, (document, n) in wanted}
         ids |= {record_id(request.tenant, document, 0) for request, (document, _) in wanted}
-        sources = await self.sources(sorted(ids))
-        places = await self._places(wanted, sources)
+        budget_s = _budget_s(requests, self._config.timeout_s)
+        sources = await self.sources(sorted(ids), budget_s=budget_s)
+        places = await self._places(wanted, sources, budget_s)
         placed = {
             record_id(request.tenant, document, place)
             for (request, (document, _)), place in zip(wanted, places, strict=True)
         }
-        sources |= await self.sources(sorted(placed - ids))
+        sources |= await self.sources(sorted(placed - ids), budget_s=budget_s)
         found = iter(
             [_passage(request, key[0], place, sources) for (request, key), place in zip(wanted, places, strict=True)]
         )
         return [[passage for _ in of_request if (passage := next(found))] for of_request in keys]
 
-    async def sources(self, ids: list[str], fields: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    async def sources(
+        self, ids: list[str], fields: list[str] | None = None, budget_s: float | None = None
+    ) -> dict[str, dict[str, Any]]:
         """The `_source` of those of these records that exist, as last written, whether searchable yet or not.
 
         Args:
@@ -79,7 +82,9 @@ class Searcher:
             return {}
         params = {"_source_includes": ",".join(fields)} if fields else {}
         try:
-            found = await self._connection.call("POST", f"/{self._versions.alias}/_mget", {"ids": ids}, params)
+            found = await self._connection.call(
+                "POST", f"/{self._versions.alias}/_mget", {"ids": ids}, params, budget_s
+            )
         except ApiError as error:
             if error.status_code == 404:
                 return {}
@@ -119,22 +124,25 @@ class Searcher:
             raise Unavailable("the knowledge base answered only in part")
         return responses
 
-    async def _places(self, wanted: list[tuple[SearchRequest, Key]], sources: dict[str, dict[str, Any]]) -> list[int]:
+    async def _places(
+        self, wanted: list[tuple[SearchRequest, Key]], sources: dict[str, dict[str, Any]], budget_s: float
+    ) -> list[int]:
         # Where a document was found, not a place in it, the passage that fits best stands for it.
         places = [position or 0 for _, (_, position) in wanted]
         open_ones = [i for i, (request, key) in enumerate(wanted) if _is_open(request, key, sources)]
-        found = await asyncio.gather(*(self._best_place(*wanted[i]) for i in open_ones))
+        found = await asyncio.gather(*(self._best_place(*wanted[i], budget_s) for i in open_ones))
         for i, place in zip(open_ones, found, strict=True):
             places[i] = place
         return places
 
-    async def _best_place(self, request: SearchRequest, key: Key) -> int:
+    async def _best_place(self, request: SearchRequest, key: Key, budget_s: float) -> int:
         query = [*scope(request.tenant), {"term": {"document": key[0]}}]
         found = await self._connection.call(
             "POST",
             f"/{self._versions.alias}/_search",
             {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": ["position", "stored.embedding"]},
             {"filter_path": "hits.hits._source"},
+            budget_s,
         )
         return _best_position(_embedding_of(request), [hit["_source"] for hit in found.get("hits", {}).get("hits", [])])
 
