@@ -1,7 +1,5 @@
-import resource
-import signal
-
-import pytest
+import subprocess
+import sys
 
 from mmrag.retrieval.blobs import FileBlobs
 
@@ -25,19 +23,20 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
 
 
-@pytest.fixture
-def small_disk():
-    """No file may become larger than 100 bytes."""
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+WRITES_ON_A_SMALL_DISK = """
+import resource, signal, sys
+from mmrag.retrieval.blobs import FileBlobs
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+FileBlobs(sys.argv[1]).put("a", "x", bytes(1_000))
+"""
 
 
-def test_what_could_not_be_written_leaves_nothing_behind(tmp_path, small_disk):
-    blobs = FileBlobs(tmp_path / "blobs")
-    with pytest.raises(OSError):
-        blobs.put("a", "x", bytes(1_000))
-    assert blobs.get("a", "x") is None
+def test_what_could_not_be_written_leaves_nothing_behind(tmp_path):
+    """In a process of its own: the limit holds for every file of a process, the tests' own output included."""
+    written = subprocess.run(
+        [sys.executable, "-c", WRITES_ON_A_SMALL_DISK, str(tmp_path / "blobs")], stderr=subprocess.PIPE, text=True
+    )
+    assert written.returncode == 1 and "File too large" in written.stderr
+    assert FileBlobs(tmp_path / "blobs").get("a", "x") is None
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -9,6 +9,7 @@ import pytest
 
 from loadtests.bench.compare_peers import Peer
 from loadtests.bench.compare_turns import Running, Turn, closed_turn, in_rounds, unable
+from tests.waiting import until
 
 TINY = Path(__file__).with_name("tiny_server.py")
 BODIES = {"texts": ("/texts", lambda text: {"inputs": [text]})}
@@ -81,4 +82,5 @@ def test_medians_are_taken_of_each_figure():
 
 
 def is_asleep(server) -> bool:
-    return all(process.status() == psutil.STATUS_STOPPED for process in server.processes())
+    """Soon at least: the kernel stops a process only when it next runs."""
+    return until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in server.processes()), timeout_s=10)
