@@ -10,9 +10,9 @@ from typing import Any
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError, NotFound, Unavailable
 from mmrag.retrieval.blobs import Blobs, FileBlobs
-from mmrag.retrieval.elasticsearch.branches import sendable
 from mmrag.retrieval.elasticsearch.connection import Connection
 from mmrag.retrieval.elasticsearch.loading import load, note
+from mmrag.retrieval.elasticsearch.pictures import Pictures
 from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, Record, dimensions_of, document_of, record_id
 from mmrag.retrieval.elasticsearch.scope import field_key, scope
 from mmrag.retrieval.elasticsearch.searching import Searcher
@@ -60,7 +60,7 @@ class ElasticsearchStore:
         self.versions = Versions(self._connection, config, fingerprint, version)
         self.searcher = Searcher(self._connection, self.versions, config)
         self.writer = Writer(self._connection, config)
-        self._blobs = blobs or FileBlobs(config.images_path)
+        self.pictures = Pictures(blobs or FileBlobs(config.images_path), self._search)
         self._num_loads = 0
         if version is None:
             _complain_early(config, fingerprint)
@@ -100,12 +100,12 @@ class ElasticsearchStore:
         if len(dimensions) > 1:
             raise ConfigurationError(f"embeddings of different dimensions cannot be compared: {sorted(dimensions)}")
         await self.versions.writable(next(iter(dimensions), None))
-        await self._put_images(tenant, documents)
+        await self.pictures.put(tenant, documents)
         refused = await self.writer.put(self.versions.alias, tenant, documents, known, not self._num_loads)
         # Again, because somebody who deleted the last document with such a picture may have taken it away meanwhile.
-        await self._put_images(tenant, documents)
+        await self.pictures.put(tenant, documents)
         replaced = {one.document.id: known[one.document.id] for one in documents if one.document.id in known}
-        await self._remove_unused_images(tenant, replaced)
+        await self._forget_pictures(tenant, replaced)
         return refused
 
     async def delete(self, tenant: str, document_id: str) -> None:
@@ -114,14 +114,14 @@ class ElasticsearchStore:
             raise NotFound(f"there is no document {document_id!r}")
         [head] = known.values()
         await self.writer.delete(self.versions.alias, tenant, {document_id: head.num_records}, is_visible=True)
-        await self._remove_unused_images(tenant, known)
+        await self._forget_pictures(tenant, known)
 
     async def get(self, tenant: str, document_id: str) -> Document:
         known = await self.heads(tenant, [document_id])
         if not known:
             raise NotFound(f"there is no document {document_id!r}")
         sources = (await self.sources(tenant, known))[document_id]
-        return document_of(sources, await asyncio.to_thread(self.images_of, tenant, sources))
+        return document_of(sources, await asyncio.to_thread(self.pictures.of, tenant, sources))
 
     async def sources(self, tenant: str, known: dict[str, Head]) -> dict[str, list[Record]]:
         """All records of each of these documents, in order."""
@@ -139,27 +139,8 @@ class ElasticsearchStore:
                     found[document_id].append(records[key])
         return found
 
-    def images_of(self, tenant: str, sources: list[Record]) -> dict[str, bytes]:
-        """The content of a document's pictures by id; blocks. Raises Unavailable where one is missing."""
-        found = {}
-        for picture in sources[0]["stored"]["document"]["pictures"]:
-            content = self._blobs.get(tenant, picture["id"])
-            if content is None:
-                raise Unavailable(
-                    f"the picture {picture['id']} is not in retriever.elasticsearch.images_path: every process of the "
-                    "service must see the same folder"
-                )
-            found[picture["id"]] = content
-        return found
-
     async def image(self, tenant: str, image_id: str) -> StoredImage:
-        # Whether the tenant has such a picture is for the index to say.
-        found = await self._search(tenant, [{"term": {"image_ids": sendable(image_id)}}], ["stored.document.pictures"])
-        content = await asyncio.to_thread(self._blobs.get, tenant, image_id) if found else None
-        if content is None:
-            raise NotFound(f"there is no image {image_id!r}")
-        media_types = {picture["id"]: picture["media_type"] for picture in found[0]["stored"]["document"]["pictures"]}
-        return StoredImage(image_id, content, media_types[image_id])
+        return await self.pictures.one(tenant, image_id)
 
     async def count(self, tenant: str) -> int:
         if await self.versions.current() is None:
@@ -207,35 +188,10 @@ class ElasticsearchStore:
         settings = {"index": {"refresh_interval": interval}}
         await self._connection.call("PUT", f"/{name}/_settings", settings, None, self._config.write_timeout_s)
 
-    async def _put_images(self, tenant: str, documents: list[EncodedDocument]) -> None:
-        pictures = [image.image for encoded in documents for image in encoded.images]
-
-        def put_all() -> None:
-            for picture in pictures:
-                self._blobs.put(tenant, picture.id, picture.content)
-
-        if pictures:
-            await asyncio.to_thread(put_all)
-
-    async def _remove_unused_images(self, tenant: str, was: dict[str, Head]) -> None:
-        """Delete pictures that these documents showed and no document shows any more."""
-        ids = sorted({image_id for head in was.values() for image_id in head.image_ids})
-        if not ids or self._num_loads:
+    async def _forget_pictures(self, tenant: str, was: dict[str, Head]) -> None:
+        if self._num_loads:  # what is being loaded cannot be searched yet, so nobody could say who shows what
             return
-        for image_id in set(ids) - await self._shown(tenant, ids):
-            content = await asyncio.to_thread(self._blobs.get, tenant, image_id)
-            await asyncio.to_thread(self._blobs.delete, tenant, image_id)
-            # A document that shows it may have been written since: before this look, it is put back; after, its
-            # writer puts it back.
-            if content is not None and await self._shown(tenant, [image_id]):
-                await asyncio.to_thread(self._blobs.put, tenant, image_id, content)
-
-    async def _shown(self, tenant: str, ids: list[str]) -> set[str]:
-        sources = await self._search(tenant, [{"terms": {"image_ids": ids}}], ["image_ids"], len(ids))
-        shown = {image_id for source in sources for image_id in source["image_ids"]} & set(ids)
-        if len(sources) == len(ids) and shown != set(ids):  # one document more than those read may show another
-            return shown.union(*[await self._shown(tenant, [one]) for one in set(ids) - shown])
-        return shown
+        await self.pictures.remove_unused(tenant, {image_id for head in was.values() for image_id in head.image_ids})
 
     async def _search(
         self, tenant: str, conditions: list[dict[str, Any]], fields: list[str], size: int = 1

@@ -159,7 +159,7 @@ class Reindex:
         if old.meta.get("fingerprint") == self._versions.fingerprint:
             encoded = [encoded_of(found, defaultdict(bytes)) for found in whole.values()]
         else:
-            documents = [document_of(found, source.images_of(tenant, found)) for found in whole.values()]
+            documents = [document_of(found, source.pictures.of(tenant, found)) for found in whole.values()]
             encoded = await self._encode(tenant, documents) if documents else []
         if encoded:
             await target.versions.writable(next(iter(dimensions_of(encoded)), None))

@@ -5,11 +5,11 @@ import logging
 import time
 from typing import Any
 
-import numpy as np
 from elasticsearch import ApiError
 
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError, Unavailable
+from mmrag.retrieval.best_fit import best_passage, best_picture, passage_query
 from mmrag.retrieval.elasticsearch import branches
 from mmrag.retrieval.elasticsearch.branches import Branch
 from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
@@ -144,17 +144,19 @@ class Searcher:
             {"filter_path": "hits.hits._source"},
             budget_s,
         )
-        return _best_position(_embedding_of(request), [hit["_source"] for hit in found.get("hits", {}).get("hits", [])])
+        sources = sorted((hit["_source"] for hit in found.get("hits", {}).get("hits", [])), key=_position)
+        embeddings = [vector_of(source.get("stored", {}).get("embedding")) for source in sources]
+        return _position(sources[best_passage(request, embeddings)]) if sources else 0
 
 
-def _embedding_of(request: SearchRequest) -> np.ndarray | None:
-    return request.text_embedding if request.text_embedding is not None else request.image_embedding
+def _position(source: dict[str, Any]) -> int:
+    return source["position"]
 
 
 def _is_open(request: SearchRequest, key: Key, sources: dict[str, dict[str, Any]]) -> bool:
     document, position = key
     head = sources.get(record_id(request.tenant, document, 0)) if position is None else None
-    if head is None or _embedding_of(request) is None:
+    if head is None or passage_query(request) is None:
         return False
     return head["stored"]["document"]["num_passages"] > 1
 
@@ -193,18 +195,6 @@ def _gathered(
     return found
 
 
-def _best_position(wanted: np.ndarray, sources: list[dict[str, Any]]) -> int:
-    rows = [
-        (source["position"], vector_of(source["stored"]["embedding"]))
-        for source in sources
-        if "embedding" in source.get("stored", {})
-    ]
-    if not rows:
-        return 0
-    scores = np.stack([vector for _, vector in rows]).astype(np.float32) @ wanted
-    return rows[int(np.argmax(scores))][0]
-
-
 def _passage(
     request: SearchRequest, document: str, position: int, sources: dict[str, dict[str, Any]]
 ) -> Passage | None:
@@ -213,18 +203,12 @@ def _passage(
     if head is None or record is None or "text" not in record["stored"] or head["tenant"] != request.tenant:
         return None
     whole, stored = head["stored"]["document"], record["stored"]
-    picture = _best_picture(request, whole["pictures"])
+    pictures = whole["pictures"]
+    best = best_picture(request, [vector_of(picture["embedding"]) for picture in pictures])
+    picture = pictures[best] if pictures else None
     return Passage(
         id=f"{document}#{position}", document_id=document, title=whole["title"], text=stored["text"],
         start=stored["start"], end=stored["end"], image_id=picture and picture["id"], labels=whole["labels"],
         metadata=whole["metadata"], text_embedding=vector_of(stored.get("embedding")),
         image_embedding=vector_of(picture and picture["embedding"]),
     )  # fmt: skip
-
-
-def _best_picture(request: SearchRequest, pictures: list[dict[str, Any]]) -> dict[str, Any] | None:
-    wanted = request.image_embedding if request.image_embedding is not None else request.text_embedding
-    if wanted is None or len(pictures) < 2:
-        return pictures[0] if pictures else None
-    vectors = np.stack([vector_of(picture["embedding"]) for picture in pictures]).astype(np.float32)
-    return pictures[int(np.argmax(vectors @ wanted))]

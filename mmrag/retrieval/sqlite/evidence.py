@@ -5,6 +5,7 @@ import sqlite3
 
 import numpy as np
 
+from mmrag.retrieval.best_fit import best_passage, best_picture
 from mmrag.retrieval.store import Key
 from mmrag.types import Passage, SearchRequest
 
@@ -40,8 +41,7 @@ def _best_position(connection: sqlite3.Connection, document: int, request: Searc
     rows = connection.execute(
         "SELECT position, embedding FROM passages WHERE document = ? ORDER BY position", (document,)
     ).fetchall()
-    wanted = request.text_embedding if request.text_embedding is not None else request.image_embedding
-    return rows[_best_fit(wanted, [_vector(blob) for _, blob in rows])][0]
+    return rows[best_passage(request, [_vector(blob) for _, blob in rows])][0]
 
 
 def _best_image(
@@ -54,17 +54,9 @@ def _best_image(
     ).fetchall()
     if not rows:
         return None, None
-    wanted = request.image_embedding if request.image_embedding is not None else request.text_embedding
     vectors = [_vector(blob) for _, blob in rows]
-    best = _best_fit(wanted, vectors)
+    best = best_picture(request, vectors)
     return rows[best][0], vectors[best]
-
-
-def _best_fit(wanted: np.ndarray | None, vectors: list[np.ndarray | None]) -> int:
-    known = [vector for vector in vectors if vector is not None]
-    if wanted is None or len(known) < len(vectors):
-        return 0
-    return int(np.argmax(np.stack(known).astype(np.float32) @ wanted))
 
 
 def _vector(blob: bytes | None) -> np.ndarray | None:
