@@ -40,7 +40,7 @@ async def rows(url: str, glosses: Glosses, seconds: float, num_rounds: int) -> l
     retriever = Retriever(store, config)
     # As in front of the retriever's deployment: what waits goes together.
     batcher: Batcher[SearchRequest, Evidence] = Batcher(
-        retriever.search, max_batch_cost=32, max_queue_cost=512, max_concurrent_batches=2, name="retriever"
+        retriever.search, max_batch_cost=32, max_queue_cost=512, max_concurrent_batches=3, name="retriever"
     )
     async with _session(url) as session:
         raw = _raw(session, [_body(request, settings) for request in requests])
