@@ -130,7 +130,7 @@ def main() -> int:
     machine = describe()
     text = as_markdown("The decoding engine", rows, machine, vars(options))
     print(text)
-    if options.scale == 1.0:
+    if options.scale == 1.0 and set(options.parts) == set(SHAPES):
         RESULTS.mkdir(exist_ok=True)
         content = {"machine": machine, "settings": vars(options), "rows": [asdict(row) for row in rows]}
         (RESULTS / "engine.json").write_text(json.dumps(content, indent=1))
