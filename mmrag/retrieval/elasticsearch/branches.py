@@ -65,10 +65,11 @@ def scored(branch: Branch, response: dict[str, Any], count: int) -> Scored:
     hits = response.get("hits", {}).get("hits", [])
     if branch.name == "label":
         return _scored_labels(hits, response, count)
-    if branch.name == "bm25":
-        return [(_passage(hit), hit["_score"]) for hit in hits]
-    key = _passage if branch.name.endswith("_text") else _document
-    return [(key(hit), 2 * hit["_score"] - 1) for hit in hits]
+    if branch.name.endswith("_image"):
+        return [(_document(hit), 2 * hit["_score"] - 1) for hit in hits]
+    factor, offset = (1, 0) if branch.name == "bm25" else (2, -1)
+    found = ((hit["fields"], hit["_score"]) for hit in hits)
+    return [((at["document"][0], at["position"][0]), factor * score + offset) for at, score in found]
 
 
 def trouble(response: dict[str, Any]) -> str | None:
@@ -137,10 +138,6 @@ def _nearest(
     if config.vector_index not in mapping.EXACT:
         knn["rescore_vector"] = {"oversample": config.oversample}
     return {"knn": knn, "size": count, "docvalue_fields": ["document", "position"]}
-
-
-def _passage(hit: dict) -> tuple[str, int | None]:
-    return hit["fields"]["document"][0], hit["fields"]["position"][0]
 
 
 def _document(hit: dict) -> tuple[str, int | None]:
