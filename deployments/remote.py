@@ -33,9 +33,6 @@ MAX_CALLS = 3
 """Calls in flight for each replica of a component: while one is computed the next is there. All of them, where work is
 more than can be done: what autoscaling sees, whose target is to be below that."""
 
-MAX_DECODER_CALLS = 16
-"""The decoder takes requests at any time: what arrives joins those being written. A call ends with its last answer."""
-
 MAX_TEXTS_PER_CALL = 256
 MAX_PIXEL_BYTES_PER_CALL = 16 * 2**20
 MAX_PIXEL_BYTES = 2**20
@@ -138,15 +135,20 @@ class RemoteRetriever(RemotePart):
 
 
 class RemoteDecoder(RemotePart):
-    """`Decoder` over a handle."""
+    """`Decoder` over a handle.
+
+    A call for each request: the engine lets them join and leave at any step, so that none waits for another's end,
+    fails with it, or is written on when its own caller has gone. Twice as many are sent as are written at a time:
+    the others are read meanwhile.
+    """
 
     def __init__(self, handle: DeploymentHandle, config: DecoderConfig):
         super().__init__(handle, "fusion decoder")
         self._batcher: Batcher[DecodeRequest, Decoded] = Batcher(
             lambda requests: self.call("decode", requests),
-            max_batch_cost=config.max_batch,
+            max_batch_cost=1,
             max_queue_cost=config.max_queued_requests,
-            max_concurrent_batches=MAX_DECODER_CALLS,
+            max_concurrent_batches=lambda: 2 * config.max_batch * self.num_replicas,
             name=self.name,
         )
 

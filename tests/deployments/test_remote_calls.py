@@ -93,12 +93,24 @@ async def test_a_deletion_that_was_done_before_its_replica_was_lost_is_no_error(
 async def test_an_answer_that_nobody_waits_for_any_more_is_not_asked_for():
     handle = Decoding(0.1)
     decoder = RemoteDecoder(handle, DecoderConfig(max_batch=1))
-    busy = [asyncio.create_task(decoder.decode([question(time.time() + 60)])) for _ in range(40)]
+    busy = [asyncio.create_task(decoder.decode([question(time.time() + 60)])) for _ in range(2)]
     await asyncio.sleep(0.01)
     with pytest.raises(DeadlineExceeded):
         await decoder.decode([question(time.time() + 0.02)])
     await asyncio.gather(*busy)
     assert handle.num_calls == len(busy)
+
+
+async def test_an_answer_fails_and_is_given_up_alone():
+    handle = Decoding(0.1, DeadlineExceeded("its time was over"), 0.1)
+    decoder = RemoteDecoder(handle, DecoderConfig())
+    left, failed, kept = (asyncio.create_task(decoder.decode([question(time.time() + 60)])) for _ in range(3))
+    await asyncio.sleep(0.01)
+    left.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await failed
+    assert (await kept)[0].text == "after 0.1 s"
+    assert (handle.num_calls, handle.num_cancelled) == (3, 1)
 
 
 class Decoding(Handle):
