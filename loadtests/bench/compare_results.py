@@ -85,7 +85,7 @@ def _panel(title: str, turns: dict[str, Turn], y: int) -> tuple[str, int]:
         parts.append(f'<text x="{NAME_WIDTH - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
         box = f'x="{NAME_WIDTH}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}"'
         parts.append(f'<rect class="{look}" {box} rx="2"/>')
-        parts.append(f'<text x="{NAME_WIDTH + width + 6:.1f}" y="{y + 13}">{turn.per_s:,.3g}</text>')
+        parts.append(f'<text x="{NAME_WIDTH + width + 6:.1f}" y="{y + 13}">{_figure(turn.per_s)}</text>')
         y += BAR_HEIGHT + GAP
     return "".join(parts), y + 12
 
@@ -95,7 +95,7 @@ def _turns_table(turns: dict[str, Turn]) -> Sequence[str]:
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, turn in turns.items():
         figures = turn.per_s, turn.p50_ms, turn.p99_ms, turn.max_ms, turn.cpu_ms, turn.busy_cores, turn.client_cores
-        lines.append(f"| {name} | {' | '.join(f'{figure:,.3g}' if figure else '' for figure in figures)} |")
+        lines.append(f"| {name} | {' | '.join(_figure(figure) if figure else '' for figure in figures)} |")
     return lines
 
 
@@ -103,3 +103,7 @@ def _machines(known: dict[str, Any]) -> dict[str, Any]:
     """The machine of the last part, with all commits that parts were measured at."""
     machines = [stored["machine"] for stored in known.values()]
     return machines[-1] | {"commit": ", ".join(dict.fromkeys(machine["commit"] for machine in machines))}
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.3g}" if value < 1_000 else f"{value:,.0f}"
