@@ -46,7 +46,9 @@ class Client:
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, timeout_s: float = TIMEOUT_S):
         self._url = base_url(url)
-        self._http = httpx.Client(base_url=self._url, headers=_headers(api_key), timeout=timeout_s)
+        self._http = httpx.Client(
+            base_url=self._url, headers=_headers(api_key), timeout=timeout_s, transport=_Transport()
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -140,7 +142,9 @@ class AsyncClient:
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, timeout_s: float = TIMEOUT_S):
         self._url = base_url(url)
-        self._http = httpx.AsyncClient(base_url=self._url, headers=_headers(api_key), timeout=timeout_s)
+        self._http = httpx.AsyncClient(
+            base_url=self._url, headers=_headers(api_key), timeout=timeout_s, transport=_AsyncTransport()
+        )
 
     async def __aenter__(self) -> "AsyncClient":
         return self
@@ -210,6 +214,34 @@ class AsyncClient:
         if response.is_error:
             raise error_of(response)
         return response
+
+
+class _Transport(httpx.HTTPTransport):
+    """Sends again, once, what was sent over a connection that was closed without an answer.
+
+    A proxy that is reloaded because replicas came or went does that to a connection it has just accepted. All calls
+    but a deletion do the same when they are done twice.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return super().handle_request(request)
+        except httpx.RemoteProtocolError:
+            if request.method == "DELETE":
+                raise
+            return super().handle_request(request)
+
+
+class _AsyncTransport(httpx.AsyncHTTPTransport):
+    """`_Transport` for asyncio."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except httpx.RemoteProtocolError:
+            if request.method == "DELETE":
+                raise
+            return await super().handle_async_request(request)
 
 
 @contextmanager
