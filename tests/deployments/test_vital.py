@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from deployments import vital
+from deployments.processes import command_of
 from deployments.vital import VitalProcesses
+from waiting import until
 
 
 @pytest.fixture
@@ -19,8 +21,9 @@ def start(tmp_path):
     def start(name: str) -> subprocess.Popen:
         program = tmp_path / name
         shutil.copy(shutil.which("sleep"), program)
-        started.append(subprocess.Popen([program, "99"]))
-        return started[-1]
+        started.append(process := subprocess.Popen([program, "99"]))
+        until(lambda: command_of(process.pid, 1000).startswith(str(program)))  # a new program is nameless at first
+        return process
 
     yield start
     for process in started:
