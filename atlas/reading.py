@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from atlas.entity import Entity, listed
-from atlas.invented import distractions, invent_country, invent_generic, invent_thing
+from atlas.invented import distractions, invent_country, invent_generic, invent_name, invent_thing
 from atlas.layouts import write_text
 from atlas.questions_seen import Wording, Wordings
 from atlas.wording import fill, load_schema
@@ -21,6 +21,9 @@ KINDS_OF_QUESTION = {
 GOLD_MISSING_SHARE = 0.1
 NO_PASSAGES_SHARE = 0.015
 MODALITY_DROPOUT = 0.06
+ENTANGLED_SHARE = 0.15
+PRACTICE = {"continent": 2, "region": 2}
+"""Asked for so many times as often as the others: which of two areas is meant, the words hardly say."""
 STAGES = [(0.06, 1, 0.35), (0.14, 2, 0.5), (0.3, 4, 0.75), (1.01, 8, 1.0)]
 """Until this share of the run: at most so many passages, telling at most this share of their facts."""
 
@@ -107,7 +110,8 @@ class ReadingExamples(Iterator[Example]):
         return Exercise(kind, entity, text, embedding, entity.title, False, True, task, attribute="name")
 
     def attribute_question(self, kind: str, entity: Entity, way: str) -> Exercise:
-        attribute = self.rng.choice([a for a in entity.values if a != "name"])
+        attributes = [attribute for attribute in entity.values if attribute != "name"]
+        attribute = self.rng.choices(attributes, [PRACTICE.get(attribute, 1) for attribute in attributes])[0]
         shown = way in ("shown", "both")
         named = way in ("named", "both")
         wording = self.wordings.choose(self.rng, entity.kind, attribute, "named" if named else "shown")
@@ -151,7 +155,12 @@ class ReadingExamples(Iterator[Example]):
         if kind == "generic":
             generic = invent_generic(self.rng)
             return Entity("", kind, generic.title, generic.title, {"name": generic.title} | generic.values)
-        return invent_country(self.rng) if kind == "country" else invent_thing(self.rng)
+        if kind != "country":
+            return invent_thing(self.rng)
+        country = invent_country(self.rng)
+        if "neighbours" in country.values and self.rng.random() < ENTANGLED_SHARE:
+            return replace(country, values=country.values | {"neighbours": entangled(self.rng)})
+        return country
 
     def page(self, entity: Entity, attribute: str, told: float) -> Page:
         """A page that tells a share of the entity's facts, `attribute` among them."""
@@ -184,6 +193,15 @@ class ReadingExamples(Iterator[Example]):
 
 def renamed(entity: Entity, title: str) -> Entity:
     return replace(entity, title=title, name=title, values=entity.values | {"name": title})
+
+
+def entangled(rng: random.Random) -> str:
+    """A list in which two names share words: one who copies it must not go on behind the other."""
+    shared = invent_name(rng)
+    forms = [shared, f"the Republic of {shared}", f"the Democratic Republic of {shared}", f"South {shared}",
+             f"{shared} and {invent_name(rng)}", f"{invent_name(rng)} {shared}"]  # fmt: skip
+    names = [*rng.sample(forms, 2), *(invent_name(rng) for _ in range(rng.randint(0, 3)))]
+    return listed(rng.sample(names, len(names)))
 
 
 def alike(rng: random.Random, title: str) -> str:

@@ -43,7 +43,7 @@ FAINT = {f"evidence.{part}.weight" for part in ("text", "image", "query", "quest
 PROCESSES = min(2, os.cpu_count() or 1) if best_device() == "cpu" else 1
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
 TRAINING = DecoderTrainingConfig(
-    num_steps=2_750, learning_rate=1.0e-3, validate_every=500, topics=tuple(KEYS)
+    num_steps=2_400, learning_rate=1.0e-3, validate_every=500, topics=tuple(KEYS)
 )
 
 VARIANTS = {
