@@ -10,7 +10,7 @@ import pytest
 from deployments import vital
 from deployments.processes import command_of
 from deployments.vital import VitalProcesses
-from waiting import until
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def test_a_process_that_has_ended_is_named_at_once_also_as_a_zombie(start, patie
 def test_what_is_started_again_is_missed_only_when_it_stays_away(start, monkeypatch, patience_s):
     patience_s["controller-here"] = 9.0
     monkeypatch.setattr(vital.time, "monotonic", lambda: now_s)
-    now_s, first = 0.0, start("controller-here")
+    now_s = 0.0
+    first = start("controller-here")
     processes = VitalProcesses(os.getpid())
     assert processes.lost() is None
     first.kill()
