@@ -35,6 +35,9 @@ class Prefill:
             num_tokens -= spent
         return False
 
+    def abandon(self) -> None:
+        """Nobody wants it any more."""
+
     def _read(self) -> Iterator[float]:
         for group in groups(self._batches):
             runs = [merged([self._batches[b].chunks[i] for b, i in alike]) for alike in group]

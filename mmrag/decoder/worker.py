@@ -1,5 +1,7 @@
 """The part of the engine that computes: one rank's model, and what its sequences have read and written."""
 
+import os
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
 from mmrag.decoder.plan import Admission, Plan, Result
 from mmrag.decoder.prefill import Prefill
+from mmrag.decoder.prefill_aside import PrefillAside, Reader
 from mmrag.decoder.sampling import Sampler, next_tokens
 from mmrag.decoder.self_attention_cache import SelfAttentionCache
 
@@ -30,10 +33,14 @@ class Worker:
     """Does what a `Plan` says. Has no clock, draws nothing without a seed, and fails only when something is broken."""
 
     def __init__(
-        self, model: FusionModel, max_rows: int = 16, max_new_tokens: int = 256, static_source: int | None = None
-    ):
-        """`static_source`: reserve so many source tokens for each row, so that every step has the same shapes."""
+        self, model: FusionModel, max_rows: int = 16, max_new_tokens: int = 256, static_source: int | None = None,
+        reader: Reader | None = None,
+    ):  # fmt: skip
+        """`static_source`: reserve so many source tokens for each row, so that every step has the same shapes.
+        `reader`: newcomers are read by it, not between steps."""
         self.model = model
+        self._reader = reader
+        self._prefill: Prefill | PrefillAside | None = None
         self.device = model.embedding.weight.device
         self._size, self._static_source = (max_rows, max_new_tokens), static_source
         self.max_source_tokens = None if static_source is None else static_source - MAX_IMAGE_MEMORY
@@ -45,7 +52,7 @@ class Worker:
         self.self_cache = SelfAttentionCache(model, *self._size, self._static_source is not None)
         static_size = self._static_source and (self.self_cache.max_rows, self._static_source, MAX_IMAGE_MEMORY)
         self.cross_cache = CrossAttentionCache(static_size)
-        self._prefill: Prefill | None = None
+        self._abandon()
         self._sequences: list[Admission] = []
         self._samplers: list[Sampler] = []
         text = [CachedMemory(self.cross_cache, "text", i) for i in layers]
@@ -65,7 +72,9 @@ class Worker:
         model = load_model(find_checkpoint(config.model), config.device, group, dtype)
         if can_pack(config.device, dtype):
             pack(model)
-        return cls(model, config.max_batch, config.max_new_tokens, static_source(config) if is_cuda else None)
+        reader = Reader() if group is None and not is_cuda and leaves_a_core(config.num_threads) else None
+        source = static_source(config) if is_cuda else None
+        return cls(model, config.max_batch, config.max_new_tokens, source, reader)
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> Result:
@@ -78,7 +87,8 @@ class Worker:
             state = self.cross_cache.state_of(plan.scoring.row, self.self_cache.question[plan.scoring.row, None])
             result.scores = likelihoods(self.model, state, plan.scoring.targets)
         if plan.join:
-            self._prefill = Prefill(self.model, plan.join, self.device)
+            prefill = Prefill(self.model, plan.join, self.device)
+            self._prefill = prefill if self._reader is None else self._reader.begin(prefill)
         if self._prefill is not None and self._prefill.advance(plan.prefill_tokens):
             self._join()
             result.have_joined = True
@@ -86,7 +96,7 @@ class Worker:
 
     def _leave(self, plan: Plan) -> None:
         if plan.abandon:
-            self._prefill = None
+            self._abandon()
         for row in plan.leave:
             self.cross_cache.remove(row)
             moved = self.self_cache.remove(row)
@@ -96,6 +106,11 @@ class Worker:
                 self.cross_cache.rename(moved, row)
         if plan.leave:
             self.cross_cache.refresh()
+
+    def _abandon(self) -> None:
+        if self._prefill is not None:
+            self._prefill.abandon()
+        self._prefill = None
 
     def _join(self) -> None:
         for admission, state in zip(self._prefill.admissions, self._prefill.states, strict=True):
@@ -137,6 +152,11 @@ class Worker:
             scores[view.rows] = with_copied(scores[view.rows, None], copying, view.source.ids)[:, 0]
             copyings.append(copying)
         return scores, *copyings
+
+
+def leaves_a_core(num_threads: int | None) -> bool:
+    """Whether steps that use so many threads leave as many cores to somebody else; None: they use all."""
+    return num_threads is not None and 2 * num_threads <= len(os.sched_getaffinity(0))
 
 
 def likelihoods(model: FusionModel, state: State, targets: list[list[int]]) -> list[float]:

@@ -13,6 +13,7 @@ from decoder.small import passage, request, small_decoder
 from mmrag.decoder import FusionDecoder
 from mmrag.decoder.engine import Engine
 from mmrag.decoder.packed import can_pack, pack
+from mmrag.decoder.prefill_aside import Reader
 from mmrag.decoder.scheduler import EngineLimits
 from mmrag.decoder.worker import Worker
 from mmrag.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unavailable
@@ -39,9 +40,10 @@ def decoder(request) -> FusionDecoder:
     return decoder
 
 
-def engine_over(decoder: FusionDecoder, **limits) -> Engine:
+def engine_over(decoder: FusionDecoder, reader: Reader | None = None, **limits) -> Engine:
     limits = EngineLimits(**{"max_rows": 5, "max_waiting": 100} | limits)
-    return Engine(Worker(decoder.model, limits.max_rows, 64), decoder.inputs, limits, max_new_tokens=64)
+    worker = Worker(decoder.model, limits.max_rows, 64, reader=reader)
+    return Engine(worker, decoder.inputs, limits, max_new_tokens=64)
 
 
 def random_request(rng: random.Random) -> DecodeRequest:
@@ -67,13 +69,13 @@ def is_empty(engine: Engine) -> bool:
     return engine.scheduler.is_idle and engine.scheduler.num_bytes == 0 and nothing_left and nothing_cached
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed):
+@pytest.mark.parametrize(("seed", "reader"), [(0, None), (1, None), (0, Reader()), (1, Reader())])
+def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed, reader):
     rng = random.Random(seed)
     asked = [random_request(rng) for _ in range(14)]
     alone = [decoder.decode([one])[0] for one in asked]
     memory_bytes = 1.5 * max(engine_over(decoder).prepare(one).sequence.num_bytes for one in asked)
-    engine = engine_over(decoder, max_rows=rng.choice([2, 5]), prefill_tokens=rng.choice([1, 60]),
+    engine = engine_over(decoder, reader, max_rows=rng.choice([2, 5]), prefill_tokens=rng.choice([1, 60]),
                          memory_bytes=memory_bytes * rng.choice([1, 4]), group_tokens=rng.choice([100, 2_000]))
     waiting, jobs, cancelled = list(range(len(asked))), {}, set()
     rng.shuffle(waiting)
@@ -102,18 +104,21 @@ def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed):
             assert job.decoded.attribution.passages == pytest.approx(alone[index].attribution.passages, abs=1e-3)
 
 
-def test_scores_are_the_same_to_the_last_bit(decoder):
+@pytest.mark.parametrize("reader", [None, Reader()])
+def test_scores_are_the_same_to_the_last_bit(decoder, reader):
     """Company changes no bit of what is chosen from, so that not even a near tie is decided otherwise."""
     asked = [request("what?", n, max_new_tokens=12) for n in (1, 4, 2, 0, 5)]
     alone = [scores_of(decoder, [one])[0] for one in asked]
-    for one, other in zip(alone, scores_of(decoder, asked), strict=True):
+    for one, other in zip(alone, scores_of(decoder, asked, reader), strict=True):
         assert len(one) == len(other) > 0
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def scores_of(decoder: FusionDecoder, asked: list[DecodeRequest]) -> list[list[torch.Tensor]]:
+def scores_of(
+    decoder: FusionDecoder, asked: list[DecodeRequest], reader: Reader | None = None
+) -> list[list[torch.Tensor]]:
     """The scores of each step of each request."""
-    engine = engine_over(decoder)
+    engine = engine_over(decoder, reader)
     jobs = [engine.submit(engine.prepare(one)) for one in asked]
     seen: list[list[torch.Tensor]] = [[] for _ in asked]
     original = engine.worker._scores
@@ -179,6 +184,22 @@ def test_time_runs_out_while_waiting_reading_and_writing():
     while engine.step():
         pass
     assert all(isinstance(job.error, DeadlineExceeded) for job in jobs)
+    assert is_empty(engine)
+
+
+def test_reading_that_fails_aside_fails_those_it_was_for_and_nobody_after():
+    decoder = small_decoder()
+    engine, expected = engine_over(decoder, Reader()), decoder.decode([request()])[0].text
+    encode_by_layers, decoder.model.encode_by_layers = decoder.model.encode_by_layers, lambda chunks: 1 / 0
+    job = engine.submit(engine.prepare(request()))
+    with pytest.raises(ZeroDivisionError):
+        engine.step()
+    assert isinstance(job.error, Unavailable)
+    decoder.model.encode_by_layers = encode_by_layers
+    after = engine.submit(engine.prepare(request()))
+    while engine.step():
+        pass
+    assert after.decoded.text == expected
     assert is_empty(engine)
 
 
