@@ -16,8 +16,8 @@ from mmrag.types import Document, EncodedDocument, EncodedImage, EncodedPassage,
 Record = dict[str, Any]
 
 STEPS_PER_UNIT = 2**20
-"""Vectors are sent as whole numbers of such steps: of a cosine only the direction counts, and Elasticsearch reads them in
-half the time. Half precision is coarser, but for numbers below 0.001."""
+"""Vectors are sent as whole numbers of such steps: of a cosine only the direction counts, and Elasticsearch reads them
+in half the time. Half precision is coarser, but for numbers below 0.001."""
 
 
 @dataclass(frozen=True, slots=True)
