@@ -22,7 +22,7 @@ class WaitBound:
 
     By Little's law those inside are the rate of answers times the time each takes: where answers take too long, or so
     many are inside that they will, the limit becomes the measured rate times the time they may take. So it follows the
-    hardware, the load beside it and the number of replicas; what is beyond it is refused before any work is done for it.
+    hardware, the load beside it and the number of replicas; what is beyond it is refused before any work is done.
     """
 
     def __init__(self, max_wait_s: float, max_requests: int, clock: Callable[[], float] = time.monotonic):
