@@ -212,7 +212,8 @@ def test_the_dashboard_draws_what_is_exported(sources):
     dashboard = json.loads((CLUSTER / "grafana" / "mmrag.json").read_text())
     datasource = yaml.safe_load((CLUSTER / "grafana/provisioning/datasources/prometheus.yaml").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    ours = set(re.findall(r'meters\.\w+\("(\w+)"', (ROOT / "deployments" / "metrics.py").read_text()))
+    metrics = [path.read_text() for path in (ROOT / "deployments").glob("*metrics.py")]
+    ours = set(re.findall(r'meters\.\w+\("(\w+)"', "".join(metrics)))
     drawn = {re.sub(r"_(total|bucket)$", "", name) for name in re.findall(r"ray_(\w+)", " ".join(expressions))}
     assert {name for name in drawn if name.startswith("mmrag")} == ours
     reporter = (Path(ray.__file__).parent / "dashboard/modules/reporter/reporter_agent.py").read_text()
