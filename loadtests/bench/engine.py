@@ -145,6 +145,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    machine = describe()
     num, rows = max(8, round(64 * options.scale)), []
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts:
@@ -153,7 +154,6 @@ def main() -> int:
             else:
                 rows += measure(part, num, options.rounds, options.scale, Path(folder))
             gc.collect()
-    machine = describe()
     text = as_markdown("The decoding engine", rows, machine, vars(options))
     print(text)
     if options.scale == 1.0 and set(options.parts) == set(PARTS):
