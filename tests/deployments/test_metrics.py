@@ -14,6 +14,7 @@ from mmrag.local import Local
 from mmrag.types import DecodeRequest
 from tests.conftest import all_well, config_for, serving
 from tests.deployments.pictures import data_uri, png
+from tests.waiting import until
 
 
 class Meters:
@@ -81,6 +82,7 @@ def test_requests_are_counted_by_route_and_status(http, meters, metrics):
     http.get("/nowhere")
     http.post("/v1/answer", json={"text": ""})
     http.get("/healthz")
+    until(lambda: ("mmrag_requests", "/healthz", "200") in meters.values)  # counted when its caller knows already
     metrics.publish()
     requests = {key[1:]: value for key, value in meters.values.items() if key[0] == "mmrag_requests"}
     assert requests == {
