@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmrag.batching import together
 from mmrag.components.threads import Threads, use_threads
@@ -56,9 +56,9 @@ class AnswerDecoder:
             self.engine.cancel(job)
         yield await self._with_each_left_out(job)
 
-    def stats(self) -> dict[str, Any]:
-        """How the engine is doing: see `mmrag.decoder.stats.Stats`."""
-        return self.engine.stats.as_dict()
+    def stats(self) -> dict[str, float]:
+        """How the engine is doing, see `mmrag.decoder.stats.Stats.as_dict`."""
+        return self.engine.stats.as_dict(self.engine.scheduler)
 
     async def _decode(self, request: DecodeRequest) -> Decoded:
         done = asyncio.Event()

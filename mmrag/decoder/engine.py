@@ -183,7 +183,7 @@ class Engine:
             raise
         with self.work_arrived:
             self._hand_out(result, running, scored)
-            self.stats.took_step(len(running), self.scheduler)
+            self.stats.took_step(len(running))
             return not self.scheduler.is_idle
 
     def _plan(self, decision: Decision, running: list[Sequence]) -> tuple[Plan, Job | None]:

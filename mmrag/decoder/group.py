@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-JOIN_TIMEOUT_S = 300
+JOIN_TIMEOUT_S = 120
 IDLE_TIMEOUT_S = 24 * 3600
 """Ranks wait this long for the next step; a rank that died is noticed at once, by its closed connection."""
 
@@ -21,14 +21,17 @@ class Group:
     def __init__(self, rank: int, size: int, store: dist.Store, device: str = "cpu"):
         """Returns when all `size` ranks are there. A process can be in one group at a time.
 
-        Raises torch.distributed.DistStoreError when they do not all come within `JOIN_TIMEOUT_S`.
+        Raises RuntimeError, mostly torch.distributed.DistStoreError, when they do not all come within `JOIN_TIMEOUT_S`,
+        or one that came does not connect to the others within as long.
         """
         self.rank, self.size = rank, size
+        join_timeout = timedelta(seconds=JOIN_TIMEOUT_S)
         store.set(f"rank {rank}", "is here")
-        store.wait([f"rank {other}" for other in range(size)], timedelta(seconds=JOIN_TIMEOUT_S))
+        store.wait([f"rank {other}" for other in range(size)], join_timeout)
         backend = "gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl"
-        timeout = timedelta(seconds=IDLE_TIMEOUT_S)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=join_timeout)
+        # Only now: what the group starts with holds for its start, too, where nobody notices a rank that died.
+        dist.set_timeout(timedelta(seconds=IDLE_TIMEOUT_S))
 
     def sum(self, part: Tensor) -> Tensor:
         """The sum of all ranks' tensors, in place."""
