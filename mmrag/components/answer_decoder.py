@@ -13,8 +13,9 @@ from mmrag.config import DecoderConfig
 from mmrag.types import Decoded, DecodeRequest
 
 if TYPE_CHECKING:
-    from mmrag.decoder.engine import Engine, Job
+    from mmrag.decoder.engine import Engine
     from mmrag.decoder.group import Group
+    from mmrag.decoder.job import Job
 
 log = logging.getLogger(__name__)
 

@@ -1,14 +1,13 @@
 """The engine: whatever arrives when, with whom and however it ends, each answer is what it would have been alone."""
 
 import random
-import sys
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from decoder.small import passage, request, small_decoder
+from decoder.small import engine_over, is_empty, passage, request, small_decoder
 
 from mmrag.decoder import FusionDecoder
 from mmrag.decoder.engine import Engine
@@ -40,12 +39,6 @@ def decoder(request) -> FusionDecoder:
     return decoder
 
 
-def engine_over(decoder: FusionDecoder, reader: Reader | None = None, **limits) -> Engine:
-    limits = EngineLimits(**{"max_rows": 5, "max_waiting": 100} | limits)
-    worker = Worker(decoder.model, limits.max_rows, 64, reader=reader)
-    return Engine(worker, decoder.inputs, limits, max_new_tokens=64)
-
-
 def random_request(rng: random.Random) -> DecodeRequest:
     words = ["capital", "currency", "of", "the", "a", "Quito", "river", "flag", "red", "seven"]
     text = " ".join(rng.choices(words, k=rng.choice([1, 3, 8, 40])))
@@ -60,13 +53,6 @@ def random_request(rng: random.Random) -> DecodeRequest:
     if rng.random() < 0.2:
         return replace(asked, task="classify", labels=rng.sample(words, 4))
     return asked
-
-
-def is_empty(engine: Engine) -> bool:
-    worker = engine.worker
-    nothing_left = not (engine._jobs or engine._last_ids or worker._sequences or worker._samplers or worker._prefill)
-    nothing_cached = not (worker.cross_cache._buckets or worker.cross_cache._of_row or worker.cross_cache.views)
-    return engine.scheduler.is_idle and engine.scheduler.num_bytes == 0 and nothing_left and nothing_cached
 
 
 @pytest.mark.parametrize(("seed", "reader"), [(0, None), (1, None), (0, Reader()), (1, Reader())])
@@ -247,15 +233,6 @@ def test_explaining_costs_nothing_when_it_is_off():
     engine.submit(engine.prepare(request()))
     while engine.step():
         assert not any(memory.is_kept or memory.kept for memory in engine.worker._state.text)
-
-
-def test_the_scheduler_knows_nothing_of_tensors():
-    import subprocess
-
-    code = "import sys, mmrag.errors; sys.modules['torch'] = None; import importlib.util as u; "
-    code += "s = u.spec_from_file_location('scheduler', 'mmrag/decoder/scheduler.py'); m = u.module_from_spec(s); "
-    code += "sys.modules['scheduler'] = m; s.loader.exec_module(m); m.Scheduler(m.EngineLimits())"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_long_sources_share_buckets_with_short_ones():
