@@ -8,6 +8,7 @@ machines, numbers of threads or ranks, and on a GPU, sums round differently: a n
 `prepare`, `submit` and `cancel` may be called from other threads than the one that calls `step`.
 """
 
+import logging
 import random
 import threading
 import time
@@ -33,8 +34,7 @@ from mmrag.decoder.worker import Worker
 from mmrag.errors import DeadlineExceeded, InvalidRequest, MmragError, Unavailable
 from mmrag.types import Decoded, DecodeRequest
 
-LABELS_AT_A_TIME = 16
-"""Those of a long list are scored over several steps, so that others go on writing."""
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -134,18 +134,21 @@ class Engine:
     def step(self) -> bool:
         """Do one step; whether there is more to do.
 
-        Raises what the worker raised, after every request in flight has been given it as Unavailable.
+        Raises what went wrong, after every request in flight has been given it as Unavailable.
         """
+        try:
+            return self._step()
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _step(self) -> bool:
         with self.work_arrived:
             self._expire()
             decision = self.scheduler.decide()
             running = list(self.scheduler.running)
             plan, scored = self._plan(decision, running)
-        try:
-            result = self.worker.run(plan)
-        except Exception as error:
-            self._fail(error)
-            raise
+        result = self.worker.run(plan)
         with self.work_arrived:
             self._hand_out(result, running, scored)
             self.stats.took_step(len(running), self.scheduler)
@@ -157,12 +160,11 @@ class Engine:
         for job in jobs:
             job.read_s = time.perf_counter()
         last_ids = [self._last_ids.get(sequence, start_id) for sequence in running]
-        scored = next((job for job in map(self._jobs.get, running) if job is not None and job.targets), None)
+        # Those who came first, whatever their rows: newcomers move into rows before theirs.
+        scored = next((job for job in self._jobs.values() if job.targets and job.sequence in running), None)
         scoring = None
         if scored is not None:
-            first = len(scored.scores)
-            targets = scored.targets[first : first + LABELS_AT_A_TIME]
-            scoring = Scoring(running.index(scored.sequence), targets)
+            scoring = Scoring(running.index(scored.sequence), scored.next_targets())
         admissions = [job.admission for job in jobs]
         return Plan(decision.leave, last_ids, admissions, decision.abandon, decision.prefill_tokens, scoring), scored
 
@@ -174,10 +176,17 @@ class Engine:
         for row, (sequence, token) in enumerate(zip(running, result.tokens, strict=True)):
             if job := self._jobs.get(sequence):
                 self._last_ids[sequence] = token
-                if job.request.task == "classify":
-                    self._choose(job, result.label_probabilities.get(row))
-                else:
-                    self._write(job, token, result.traces.get(row))
+                try:
+                    self._go_on(job, token, result, row)
+                except Exception as error:
+                    log.exception("a request to the fusion decoder failed, and no other")
+                    self._give_up(job, error)
+
+    def _go_on(self, job: Job, token: int, result: Result, row: int) -> None:
+        if job.request.task == "classify":
+            self._choose(job, result.label_probabilities.get(row))
+        else:
+            self._write(job, token, result.traces.get(row))
 
     def _write(self, job: Job, token: int, trace: TokenTrace | None) -> None:
         self.stats.num_tokens += 1
@@ -211,23 +220,25 @@ class Engine:
 
     def _expire(self) -> None:
         for sequence in self.scheduler.expired(time.time()):
-            job = self._jobs[sequence]
-            self._forget(job)
             self.stats.num_expired += 1
-            job.error = DeadlineExceeded("time was over before the answer was written")
-            job.on_change()
+            self._give_up(self._jobs[sequence], DeadlineExceeded("time was over before the answer was written"))
 
     def _forget(self, job: Job) -> None:
-        del self._jobs[job.sequence]
+        self._jobs.pop(job.sequence, None)
         self._last_ids.pop(job.sequence, None)
         self.scheduler.drop(job.sequence)
 
+    def _give_up(self, job: Job, error: Exception) -> None:
+        self._forget(job)
+        job.error = error if isinstance(error, MmragError) else Unavailable(f"the decoder failed: {error}")
+        try:
+            job.on_change()
+        except Exception:
+            log.exception("whoever waits for an answer of the fusion decoder could not be told that there is none")
+
     def _fail(self, error: Exception) -> None:
         with self.work_arrived:
-            reason = error if isinstance(error, MmragError) else Unavailable(f"the decoder failed: {error}")
-            jobs, self._jobs, self._last_ids = list(self._jobs.values()), {}, {}
+            for job in list(self._jobs.values()):
+                self._give_up(job, error)
             self.scheduler.clear()
             self.worker.reset()
-            for job in jobs:
-                job.error = reason
-                job.on_change()

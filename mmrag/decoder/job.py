@@ -10,6 +10,9 @@ from mmrag.decoder.scheduler import Sequence
 from mmrag.decoder.sequence_output import SequenceOutput
 from mmrag.types import Decoded, DecodeRequest
 
+SCORED_TOKENS = 64
+"""Of a long list of labels so many are scored per step, so that others go on writing; one label at least."""
+
 
 @dataclass(eq=False)
 class Job:
@@ -44,3 +47,12 @@ class Job:
         if self.request.task == "classify":
             return self.decoded.text if self.decoded is not None else ""
         return self.output.piece()
+
+    def next_targets(self) -> list[list[int]]:
+        """Those of the labels that are scored next, after those that have scores."""
+        left = self.targets[len(self.scores) :]
+        num = 1
+        # All are padded to the longest.
+        while num < len(left) and (num + 1) * max(map(len, left[: num + 1])) <= SCORED_TOKENS:
+            num += 1
+        return left[:num]

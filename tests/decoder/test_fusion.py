@@ -72,16 +72,6 @@ def test_given_labels_share_all_probability(decoder):
     assert answer.labels == sorted(answer.labels, key=lambda label: -label.score)
 
 
-def test_many_long_labels_are_scored_a_few_at_a_time():
-    decoder, shapes = small_decoder(), []
-    labels = [f"{i}{'x' * 150}" for i in range(40)]
-    with decoder.model.decoder[0].register_forward_hook(lambda layer, given, _: shapes.append(given[0].shape)):
-        scores = decoder.decode([request(task="classify", labels=labels)])[0].labels
-    assert {label.label for label in scores} == set(labels)
-    assert [rows for rows, length, _ in shapes if length > 1] == [16, 16, 8]
-    assert {length for _, length, _ in shapes} == {1, 32}
-
-
 def test_a_label_scores_the_same_in_any_company():
     decoder, names = small_decoder(), ["sea", "Zürich", "a longer name", "b", "cc", "d"]
     asked = [request(task="classify", labels=names), request("who?", 1, task="classify", labels=names[::-1])]
