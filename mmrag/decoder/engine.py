@@ -190,8 +190,9 @@ class Engine:
 
     def _write(self, job: Job, token: int, trace: TokenTrace | None) -> None:
         self.stats.num_tokens += 1
-        if not job.output.tokens and not job.first_token_s:
+        if not job.num_written:
             job.first_token_s = time.perf_counter()
+        job.num_written += 1
         if job.output.add(token) and trace is not None:
             job.traces.append(trace)
         if job.output.finish_reason:

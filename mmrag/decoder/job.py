@@ -19,6 +19,7 @@ class Job:
     """One request on its way. `decoded` or `error` is set when it is done.
 
     Attributes:
+        num_written: tokens so far, the end token included.
         on_change: called, in the thread that steps, when the job is done or, if it `wants_pieces`, has more text.
     """
 
@@ -37,6 +38,7 @@ class Job:
     submitted_s: float = field(default_factory=time.perf_counter)
     read_s: float = 0.0
     first_token_s: float = 0.0
+    num_written: int = 0
 
     @property
     def is_done(self) -> bool:

@@ -16,7 +16,7 @@ class Stats:
 
     Attributes:
         first_token_s: from asking to the first token, queueing and reading included.
-        per_token_s: mean time between the tokens of one answer.
+        per_token_s: mean time between the tokens of one answer, the end token included.
     """
 
     num_tokens: int = 0
@@ -31,7 +31,8 @@ class Stats:
     memory_bytes: float = 0
     first_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
     per_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
-    _finished_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    _between_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    _last_finished_s: float | None = None
 
     def as_dict(self) -> dict[str, float | list[float]]:
         """Everything, for whoever exports it."""
@@ -48,23 +49,26 @@ class Stats:
         self.num_waiting = len(scheduler.waiting)
         self.num_reading, self.num_running = len(scheduler.reading), len(scheduler.running)
         self.memory_bytes = scheduler.num_bytes
+        if scheduler.is_idle:
+            self._last_finished_s = None  # until the next one is finished, time passes in which nothing is done
 
     def finished(self, job: Any) -> dict[str, float]:
-        """Count an `engine.Job` that is done; its times in milliseconds."""
+        """Count a `job.Job` that is done; its times in milliseconds."""
         now_s = time.perf_counter()
         self.num_finished += 1
-        self._finished_s.append(now_s)
+        if self._last_finished_s is not None:
+            self._between_s.append(now_s - self._last_finished_s)
+        self._last_finished_s = now_s
         first_s = job.first_token_s - job.submitted_s
         self.first_token_s.append(first_s)
         timings = {"queued": job.read_s - job.submitted_s, "first_token": first_s}
-        if (num_more := len(job.output.tokens) - 1) > 0:
-            timings["per_token"] = (now_s - job.first_token_s) / num_more
+        if job.num_written > 1:
+            timings["per_token"] = (now_s - job.first_token_s) / (job.num_written - 1)
             self.per_token_s.append(timings["per_token"])
         return {name: round(1000 * seconds, 3) for name, seconds in timings.items()}
 
     def seconds_for(self, num_requests: int) -> float:
         """How long so many requests will take, judging by the last ones."""
-        if len(self._finished_s) < 2:
+        if not self._between_s:
             return 1.0
-        per_request_s = (self._finished_s[-1] - self._finished_s[0]) / (len(self._finished_s) - 1)
-        return min(max(0.1, num_requests * per_request_s), 60.0)
+        return min(max(0.1, num_requests * sum(self._between_s) / len(self._between_s)), 60.0)
