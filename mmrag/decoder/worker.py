@@ -123,8 +123,10 @@ class Worker:
 
     def _write(self, last_ids: list[int], result: Result) -> None:
         explained = [row for row, sequence in enumerate(self._sequences) if sequence.is_explained]
-        self._tracer.watch(explained)
         inputs = self.self_cache.begin_step(last_ids)
+        if self._graph is not None:
+            self._graph.record(*inputs)  # in the very first step, even where it will not run as a graph
+        self._tracer.watch(explained)
         compute = self._graph if self._graph is not None and not explained else self._compute
         hidden, scores, *copyings = compute(*inputs)
         self.self_cache.end_step()

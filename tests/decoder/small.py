@@ -16,6 +16,7 @@ from mmrag.decoder.worker import Worker
 from mmrag.types import DecodeRequest, Passage
 
 DIMENSION, GRID = 16, (4, 8)
+PLAIN_T5 = dict(pointer=False, evidence=False, convolution_width=0, question_in_decoder=False)
 
 
 def byte_tokenizer() -> Tokenizer:
