@@ -67,7 +67,7 @@ class Engine:
             prefill_tokens=config.prefill_tokens,
         )
         engine = cls(worker if group is None else Leader(worker, group), inputs, limits, config.max_new_tokens)
-        engine.max_source_tokens = worker.max_source_tokens
+        engine.max_source_tokens = config.max_passages * config.max_passage_tokens
         return engine
 
     @property

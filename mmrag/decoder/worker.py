@@ -43,7 +43,6 @@ class Worker:
         self._prefill: Prefill | PrefillAside | None = None
         self.device = model.embedding.weight.device
         self._size, self._static_source = (max_rows, max_new_tokens), static_source
-        self.max_source_tokens = None if static_source is None else static_source - MAX_IMAGE_MEMORY
         self.reset()
 
     def reset(self) -> None:
