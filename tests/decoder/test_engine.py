@@ -157,15 +157,18 @@ def test_a_full_queue_refuses_and_what_never_fits_is_said_at_once():
 
 
 def test_time_runs_out_while_waiting_reading_and_writing():
-    engine = engine_over(small_decoder(), max_rows=1, prefill_tokens=1)
+    engine = engine_over(small_decoder(), max_rows=2, prefill_tokens=1, group_tokens=1)
     jobs = [engine.submit(engine.prepare(request(max_new_tokens=60))) for _ in range(3)]
     while not jobs[0].output.tokens:
         engine.step()
+    scheduler = engine.scheduler
+    assert [len(scheduler.running), len(scheduler.reading), len(scheduler.waiting)] == [1, 1, 1]
     for job in jobs:
         job.sequence.deadline_s = time.time() - 1
+    engine.step()
+    assert all(isinstance(job.error, DeadlineExceeded) for job in jobs)
     while engine.step():
         pass
-    assert all(isinstance(job.error, DeadlineExceeded) for job in jobs)
     assert is_empty(engine)
 
 
