@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from mmrag.config import DecoderConfig
 from mmrag.decoder.attribution import attribute
+from mmrag.decoder.cache_size import CacheSize
 from mmrag.decoder.checkpoint import find_checkpoint
 from mmrag.decoder.group import Group
 from mmrag.decoder.inputs import InputBuilder
@@ -41,8 +42,11 @@ class Engine:
     """Answers many requests at a time over one worker."""
 
     def __init__(
-        self, worker: Runs, inputs: InputBuilder, limits: EngineLimits = EngineLimits(), max_new_tokens: int = 256
-    ):
+        self, worker: Runs, inputs: InputBuilder, limits: EngineLimits = EngineLimits(), max_new_tokens: int = 256,
+        cache_size: CacheSize | None = None,
+    ):  # fmt: skip
+        """`cache_size`: what sequences take of the worker's memory; None: as those of one rank in float32 on a CPU."""
+        self.cache_size = cache_size or CacheSize(inputs.config)
         self.worker, self.inputs, self.max_new_tokens = worker, inputs, max_new_tokens
         self.max_source_tokens: int | None = None
         self.scheduler = Scheduler(limits)
@@ -61,12 +65,13 @@ class Engine:
         tokenizer = load_tokenizer(find_checkpoint(config.model))
         inputs = InputBuilder(tokenizer, worker.model.config, config.max_passage_tokens)
         limits = EngineLimits(
-            max_rows=config.max_batch,
+            max_rows=worker.max_rows,
             max_waiting=config.max_queued_requests,
-            memory_bytes=config.memory_bytes,
+            memory_bytes=config.memory_bytes - worker.table_bytes,
             prefill_tokens=config.prefill_tokens,
         )
-        engine = cls(worker if group is None else Leader(worker, group), inputs, limits, config.max_new_tokens)
+        runs = worker if group is None else Leader(worker, group)
+        engine = cls(runs, inputs, limits, config.max_new_tokens, worker.cache_size)
         engine.max_source_tokens = config.max_passages * config.max_passage_tokens
         return engine
 
@@ -100,7 +105,7 @@ class Engine:
         num_source = evidence.source_ids.shape[1]
         if self.max_source_tokens is not None and num_source > self.max_source_tokens:
             raise InvalidRequest(f"the text has {num_source} tokens; at most {self.max_source_tokens} are read", "text")
-        num_bytes = config.num_cache_bytes(num_source, num_image, request.max_new_tokens)
+        num_bytes = self.cache_size.sequence_bytes(num_source, num_image)
         sequence = Sequence(num_source, num_bytes, request.deadline_s)
         output = SequenceOutput(self.tokenizer, config.end_id, request.max_new_tokens, list(sampling.stop))
         targets = label_targets(self.tokenizer, config.end_id, request.labels) if is_choice else []

@@ -67,7 +67,7 @@ def request(text="capital?", num_passages=3, **changes) -> DecodeRequest:
 def engine_over(decoder: FusionDecoder, reader: Reader | None = None, **limits) -> Engine:
     limits = EngineLimits(**{"max_rows": 5, "max_waiting": 100} | limits)
     worker = Worker(decoder.model, limits.max_rows, 64, reader=reader)
-    return Engine(worker, decoder.inputs, limits, max_new_tokens=64)
+    return Engine(worker, decoder.inputs, limits, 64, worker.cache_size)
 
 
 def is_empty(engine: Engine) -> bool:

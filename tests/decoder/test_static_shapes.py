@@ -33,7 +33,7 @@ def test_static_shapes_give_the_same_answers(shape, explained, is_graph):
     worker = Worker(decoder.model, 4, 64, static_source=512)
     if is_graph:
         worker._graph = OnCpu(worker._compute, worker.self_cache.forget)
-    engine = Engine(worker, decoder.inputs, EngineLimits(max_rows=4), max_new_tokens=64)
+    engine = Engine(worker, decoder.inputs, EngineLimits(max_rows=4), 64, worker.cache_size)
     jobs = [engine.submit(engine.prepare(one)) for one in asked]
     while engine.step():
         pass
