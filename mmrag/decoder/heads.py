@@ -70,12 +70,6 @@ def followed(last_ids: Tensor, source_ids: Tensor) -> Tensor:
     return torch.stack(found).float()
 
 
-def mix(logits: Tensor, copying: Copying | None, source_ids: Tensor) -> Tensor:
-    """Probabilities [B, T, V] of the next token: the vocabulary's, mixed with those copied."""
-    probabilities = logits.float().softmax(-1)
-    return probabilities if copying is None else with_copied(probabilities, copying, source_ids)
-
-
 def with_copied(probabilities: Tensor, copying: Copying, source_ids: Tensor) -> Tensor:
     """Probabilities [B, T, V] of the vocabulary, mixed with those copied."""
     share = copying.share[..., None]
