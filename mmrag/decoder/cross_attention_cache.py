@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmrag.decoder.attention import MASKED, CrossMemory
 from mmrag.decoder.cache_size import Place, rounded_up
 from mmrag.decoder.heads import Source
-from mmrag.decoder.layers import MASKED, CrossMemory, LayerCache
+from mmrag.decoder.layers import LayerCache
 from mmrag.decoder.model import State
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrag.decoder.layers import MASKED
+from mmrag.decoder.attention import MASKED
 from mmrag.decoder.settings import DecoderModelConfig
 
 

@@ -13,22 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrag.decoder.attention import MASKED, Attention, CrossMemory, Run
 from mmrag.decoder.evidence_embedding import EvidenceEmbedding
 from mmrag.decoder.group import Group
 from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, copied_probabilities
 from mmrag.decoder.inputs import Batch, Chunk
-from mmrag.decoder.layers import (
-    MASKED,
-    Attention,
-    CrossMemory,
-    DecoderLayer,
-    EncoderLayer,
-    LayerCache,
-    RelativePositionBias,
-    RMSNorm,
-    Run,
-    Sequences,
-)
+from mmrag.decoder.layers import DecoderLayer, EncoderLayer, LayerCache, RMSNorm, Sequences
+from mmrag.decoder.position_bias import RelativePositionBias
 from mmrag.decoder.settings import DecoderModelConfig
 
 

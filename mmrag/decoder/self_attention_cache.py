@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmrag.decoder.attention import MASKED
 from mmrag.decoder.cache_size import ROW_STEP, rounded_up
-from mmrag.decoder.layers import MASKED
 from mmrag.decoder.model import FusionModel
 
 
