@@ -93,7 +93,8 @@ class CacheSize:
         where shapes are static, a place for each row. Raises ConfigurationError when there is not enough for one."""
         for num_rows in range(max_rows, 0, -1):
             tables = self.table_bytes(num_rows, num_tokens)
-            places = tables if self.static_place is None else num_rows * self.place_bytes(self.static_place)
+            static = self.static_place and rounded_up(num_rows, ROW_STEP) * self.place_bytes(self.static_place)
+            places = tables if static is None else static
             if tables + places <= memory_bytes:
                 return num_rows
         raise ConfigurationError(

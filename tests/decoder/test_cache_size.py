@@ -86,3 +86,10 @@ def test_tables_that_take_most_of_the_memory_are_made_smaller_or_refused(tmp_pat
     assert engine.scheduler.limits.memory_bytes == 3 * per_rows
     with pytest.raises(ConfigurationError, match="memory_bytes"):
         Engine.load(config.model_copy(update={"memory_bytes": per_rows}))
+
+
+def test_places_of_static_shapes_are_counted_with_the_rows_that_are_computed_but_never_taken():
+    size = CacheSize(small_decoder().model.config, static_place=Place(512, 256, 8))
+    needed = size.table_bytes(8, 64) + 8 * size.place_bytes(size.static_place)
+    assert size.num_rows_within(needed, 6, 64) == 6
+    assert size.num_rows_within(needed - 1, 6, 64) == 4
