@@ -3,6 +3,8 @@
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +12,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mmrag.errors import RankLost
+
 JOIN_TIMEOUT_S = 120
 IDLE_TIMEOUT_S = 24 * 3600
 """Ranks wait this long for the next step; a rank that died is noticed at once, by its closed connection."""
 
 
 class Group:
-    """The ranks of one model as one of them sees it. Every method is a collective: all ranks must call it in turn."""
+    """The ranks of one model as one of them sees it. Every method is a collective: all ranks must call it in turn.
+
+    `sum`, `concatenate` and `broadcast` raise RankLost when another rank is gone.
+    """
 
     def __init__(self, rank: int, size: int, store: dist.Store, device: str = "cpu"):
         """Returns when all `size` ranks are there. A process can be in one group at a time.
@@ -35,24 +42,38 @@ class Group:
 
     def sum(self, part: Tensor) -> Tensor:
         """The sum of all ranks' tensors, in place."""
-        dist.all_reduce(part)
+        with others_are_there():
+            dist.all_reduce(part)
         return part
 
     def concatenate(self, part: Tensor) -> Tensor:
         """All ranks' tensors side by side along the last dimension, in the order of ranks."""
         parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(parts, part.contiguous())
+        with others_are_there():
+            dist.all_gather(parts, part.contiguous())
         return torch.cat(parts, -1)
 
     def broadcast(self, message: Any = None) -> Any:
         """What rank 0 gave, on every rank; the others call it without an argument."""
         messages = [message]
-        dist.broadcast_object_list(messages, src=0, device=torch.device("cpu"))
+        with others_are_there():
+            dist.broadcast_object_list(messages, src=0, device=torch.device("cpu"))
         return messages[0]
 
     def leave(self) -> None:
         """Close the connections; the other ranks notice."""
         dist.destroy_process_group()
+
+
+@contextmanager
+def others_are_there() -> Iterator[None]:
+    """Raises RankLost where what the ranks do together fails."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLost(
+            f"a rank of the sharded decoder was lost, it is started anew; ask again in a moment ({error})"
+        ) from error
 
 
 def meeting_place(host: str) -> tuple[dist.Store, str]:

@@ -23,7 +23,8 @@ class Stats:
     num_expired: int = 0
     num_steps: int = 0
     num_row_steps: int = 0
-    _finished_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    _between_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    _last_finished_s: float | None = None
 
     def as_dict(self, scheduler: Scheduler) -> dict[str, float]:
         """The counts, and how things stand now: sequences of each kind, and the bytes spoken for. In any thread."""
@@ -35,25 +36,28 @@ class Stats:
             "memory_bytes": scheduler.num_bytes,
         }
 
-    def took_step(self, num_rows: int) -> None:
-        """Count a step in which so many rows wrote."""
+    def took_step(self, num_rows: int, scheduler: Scheduler) -> None:
+        """Count a step in which so many rows wrote, and note whether it was the last for now."""
         self.num_steps += 1
         self.num_row_steps += num_rows
+        if scheduler.is_idle:
+            self._last_finished_s = None  # until the next one is finished, time passes in which nothing is done
 
     def finished(self, job: Any) -> dict[str, float]:
-        """Count an `engine.Job` that is done; its times in milliseconds."""
+        """Count a `job.Job` that is done; its times in milliseconds."""
         now_s = time.perf_counter()
         self.num_finished += 1
-        self._finished_s.append(now_s)
+        if self._last_finished_s is not None:
+            self._between_s.append(now_s - self._last_finished_s)
+        self._last_finished_s = now_s
         first_s = job.first_token_s - job.submitted_s
         timings = {"queued": job.read_s - job.submitted_s, "first_token": first_s}
-        if (num_more := len(job.output.tokens) - 1) > 0:
-            timings["per_token"] = (now_s - job.first_token_s) / num_more
+        if job.num_written > 1:
+            timings["per_token"] = (now_s - job.first_token_s) / (job.num_written - 1)
         return {name: round(1000 * seconds, 3) for name, seconds in timings.items()}
 
     def seconds_for(self, num_requests: int) -> float:
         """How long so many requests will take, judging by the last ones."""
-        if len(self._finished_s) < 2:
+        if not self._between_s:
             return 1.0
-        per_request_s = (self._finished_s[-1] - self._finished_s[0]) / (len(self._finished_s) - 1)
-        return min(max(0.1, num_requests * per_request_s), 60.0)
+        return min(max(0.1, num_requests * sum(self._between_s) / len(self._between_s)), 60.0)

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from mmrag.decoder import DecoderModelConfig, group
 from mmrag.decoder.checkpoint import Uninitialized
 from mmrag.decoder.model import FusionModel
 from mmrag.decoder.ranks import Leader, follow
-from mmrag.errors import Unavailable
+from mmrag.errors import RankLost, Unavailable
 from mmrag.types import DecodeRequest
 
 MIN_CHECKPOINT_BYTES = 200e6
@@ -121,6 +122,17 @@ def test_a_killed_rank_ends_the_step_with_a_clear_error_and_the_other_ranks():
     finally:
         for rank in ranks:
             rank.end()
+
+
+def test_a_step_that_fails_here_is_not_taken_for_a_lost_rank():
+    class Broken:
+        def run(self, plan):
+            raise MemoryError("no room")
+
+    leader = Leader(Broken(), SimpleNamespace(broadcast=lambda message: message))
+    for _ in range(2):
+        with pytest.raises(RankLost, match=r"a step .* failed.*MemoryError\('no room'\)"):
+            leader.run(0)
 
 
 def test_a_step_that_hangs_fails_the_check_but_a_long_queue_of_steps_does_not():
