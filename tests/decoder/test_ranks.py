@@ -165,10 +165,10 @@ def test_a_step_that_hangs_fails_the_check_but_a_long_queue_of_steps_does_not():
 
 @pytest.fixture(scope="module")
 def large_checkpoint(tmp_path_factory) -> Path:
-    """A T5-small-shaped model of a quarter of a gigabyte, in two files with an index."""
+    """A model of a third of a gigabyte, in two files with an index: what every process needs besides hardly shows."""
     directory = tmp_path_factory.mktemp("large")
     config = DecoderModelConfig(
-        vocab_size=32_128, d_model=512, d_kv=64, d_ff=2_048, num_heads=8, num_layers=6, num_decoder_layers=6
+        vocab_size=32_128, d_model=512, d_kv=64, d_ff=4_096, num_heads=8, num_layers=6, num_decoder_layers=6
     )
     config.save(directory)
     byte_tokenizer().save(str(directory / "tokenizer.json"))
