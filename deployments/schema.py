@@ -16,8 +16,8 @@ _LIMITS = Limits()
 
 def _few(max_entries: int):
     def check(value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > max_entries:
-            found = {"field_type": "Object", "max_length": max_entries, "actual_length": len(value)}
+        if isinstance(value, dict | list) and len(value) > max_entries:
+            found = {"field_type": type(value).__name__, "max_length": max_entries, "actual_length": len(value)}
             raise PydanticKnownError("too_long", found)
         return value
 
@@ -125,7 +125,10 @@ class DocumentsBody(_Request):
         }
     )
 
-    documents: Annotated[list[DocumentBody], _at_most(_LIMITS.max_documents)]
+    # Each bad document is looked at anew to name all that are bad: their number is the first thing to check.
+    documents: Annotated[
+        list[DocumentBody], _at_most(_LIMITS.max_documents), BeforeValidator(_few(_LIMITS.max_documents))
+    ]
 
 
 class PassageView(BaseModel):

@@ -225,6 +225,11 @@ def test_too_many_documents(http):
     assert error_of(http.post("/v1/documents", json={"documents": documents}), 413)["param"] == "documents"
 
 
+def test_too_many_documents_are_refused_before_any_is_looked_at(http):
+    documents = [0] * 257
+    assert error_of(http.post("/v1/documents", json={"documents": documents}), 413)["param"] == "documents"
+
+
 @pytest.mark.parametrize(
     ("model", "fields"),
     [
