@@ -79,9 +79,19 @@ def _query(body: SearchBody, image: bytes | None, tenant: str) -> Query:
             "labels": body.labels,
             "explain": body.explain,
             "max_new_tokens": body.max_new_tokens,
-            "sampling": Sampling(body.temperature, body.sampling_top_k, body.top_p, body.seed, tuple(body.stop)),
+            "sampling": _sampling(body),
         }
     return Query(**fields)
+
+
+def _sampling(body: AnswerBody) -> Sampling:
+    return Sampling(
+        temperature=body.temperature,
+        top_k=body.sampling_top_k,
+        top_p=body.top_p,
+        seed=body.seed,
+        stop=tuple(body.stop),
+    )
 
 
 def _documents(fields: Any, limits: Limits) -> list[Document]:
