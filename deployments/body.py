@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from deployments.http_errors import MalformedBody, SlowBody, invalid_field
+from deployments.http_errors import MalformedBody, SlowBody, invalid_field, shortened
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge, UnsupportedMedia
 
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 MAX_INLINE_BYTES = 64 * 1024
 """Larger bodies are parsed in a thread, so that they do not hold up everyone else."""
+
+CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
+"""Of forms. Others would choose among Python's codecs, of which some take the square of the length."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -43,7 +47,14 @@ async def read_json(request: Request, read: Callable[[Any], T], limits: Limits) 
 
 
 async def read_form(request: Request, limits: Limits) -> dict[str, Any]:
-    """The fields of a multipart/form-data body: text as str, files as bytes, repeated fields as lists."""
+    """The fields of a multipart/form-data body: text as str, files as bytes, repeated fields as lists.
+
+    Raises MalformedBody, UnsupportedMedia, TooLarge, SlowBody.
+    """
+    _, options = parse_options_header(request.headers["content-type"])
+    charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in CHARSETS:
+        raise UnsupportedMedia(f"the charset of the form is {shortened(charset)}; send it in utf-8")
     body = await _read(request, limits)
     parsing = _parse_form(request.headers, body, limits)
     return await (parsing if len(body) <= MAX_INLINE_BYTES else asyncio.to_thread(asyncio.run, parsing))
@@ -59,8 +70,8 @@ async def _parse_form(headers: Headers, body: bytes, limits: Limits) -> dict[str
     try:
         form = await parser.parse()
         return {name: await _values(form, name) for name in form}
-    except (MultiPartException, LookupError, UnicodeError) as error:
-        raise MalformedBody(f"the multipart body cannot be read: {getattr(error, 'message', error)}") from error
+    except MultiPartException as error:
+        raise MalformedBody(f"the multipart body cannot be read: {error.message}") from error
 
 
 async def off_loop(num_bytes: int, work: Callable[[], T]) -> T:
