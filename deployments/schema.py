@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticKnownError
 
 from mmrag.config import Limits
+from mmrag.types import DEFAULT_NEW_TOKENS
 from mmrag.validation import MAX_METADATA_FIELDS, MAX_METADATA_VALUES, MAX_STOPS
 
 MAX_FIELDS = 32
@@ -73,7 +74,9 @@ class AnswerBody(SearchBody):
     explain: bool | Literal["loo"] = Field(
         False, description='say what each word of the answer rests on; "loo": also the answer without each passage'
     )
-    max_new_tokens: int = Field(64, description="the longest answer, in tokens")
+    max_new_tokens: int | None = Field(
+        None, description=f"the longest answer, in tokens; else {DEFAULT_NEW_TOKENS}, or fewer where fewer are allowed"
+    )
     temperature: float = Field(0.0, description="0: the likeliest words; up to 2: drawn, the more freely the higher")
     sampling_top_k: int = Field(0, description="draw among so many of the likeliest tokens; 0 for all")
     top_p: float = Field(1.0, description="draw among the fewest tokens that have this much probability together")
