@@ -63,8 +63,9 @@ class Ranks:
         self._actors = _start(config)
         store, address = meeting_place(get_node_ip_address())
         following = [actor.follow.remote(config, rank, address) for rank, actor in enumerate(self._actors, 1)]
-        self.group = Group(0, config.tensor_parallel_size, store, config.device)
+        # Before the group is made: a rank may be lost while the others wait for it there.
         threading.Thread(target=self._watch, args=(following,), name="decoder-ranks", daemon=True).start()
+        self.group = Group(0, config.tensor_parallel_size, store, config.device)
 
     def _watch(self, following: list) -> None:
         ray.wait(following, num_returns=1)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ray import serve
 
+from deployments.decoder_metrics import DecoderMetrics
 from mmrag.components import AnswerDecoder
 from mmrag.config import DecoderConfig
 
@@ -24,6 +25,7 @@ class FusionDecoder(AnswerDecoder):
 
             self._ranks = Ranks(config)
         super().__init__(config, self._ranks and self._ranks.group)
+        DecoderMetrics(self.stats).start()
 
     async def ping(self) -> None:
         """Answers while the replica is alive, however busy its model is."""

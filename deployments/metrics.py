@@ -18,7 +18,9 @@ from mmrag.cache import EmbeddingCache
 from mmrag.pipeline import Pipeline
 from mmrag.types import Answer, Query
 
-BOUNDS_S = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
+BOUNDS_S = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
+"""From the time between two tokens of a small decoder to that of a request that waited for a large one."""
+
 PUBLISH_PERIOD_S = 5.0
 """Ray forgets a gauge once it has exported it, every 10 s."""
 

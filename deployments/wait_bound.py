@@ -21,9 +21,9 @@ MIN_LIMIT = 16
 class WaitBound:
     """Lets in as many requests at a time as are answered within the time one takes alone, and `max_wait_s`.
 
-    By Little's law those inside are the rate of answers times the time each takes: where answers take too long, the
-    limit becomes the measured rate times the time they may take. So it follows the hardware, the load beside it and
-    the number of replicas; what is beyond it is refused before any work is done for it.
+    By Little's law those inside are the rate of answers times the time each takes: where answers take too long, or so
+    many are inside that they will, the limit becomes the measured rate times the time they may take. So it follows the
+    hardware, the load beside it and the number of replicas; what is beyond it is refused before any work is done.
     """
 
     def __init__(self, max_wait_s: float, max_requests: int, clock: Callable[[], float] = time.monotonic):
@@ -47,6 +47,9 @@ class WaitBound:
 
     def enter(self, caller: str) -> None:
         """Take a place."""
+        if not self._places.num_taken:  # the rate is that of a service with work to do
+            self._note_alone()
+            self._open_window()
         self._places.take(caller)
 
     def leave(self, caller: str) -> None:
@@ -59,14 +62,18 @@ class WaitBound:
         self._sum_s += elapsed_s
         window_s = self._clock() - self._opened_s
         if self._num_answers >= MIN_ANSWERS and window_s >= MIN_WINDOW_S:
+            self._note_alone()
             self._adjust(self._num_answers / window_s, self._sum_s / self._num_answers)
             self._open_window()
 
+    def _note_alone(self) -> None:
+        if self._num_answers:
+            self._alone_s = min(self._alone_s, self._sum_s / self._num_answers)
+
     def _adjust(self, rate_per_s: float, mean_s: float) -> None:
         self._rate_per_s = rate_per_s
-        self._alone_s = min(self._alone_s, mean_s)
         bearable_s = self._alone_s + self._max_wait_s
-        if mean_s > bearable_s or self._was_full:
+        if mean_s > bearable_s or self._places.num_taken > rate_per_s * bearable_s or self._was_full:
             limit = min(rate_per_s * bearable_s, GROWTH * self.limit, self._max_requests)
             self._places.limit = max(MIN_LIMIT, math.ceil(limit))
 

@@ -14,7 +14,12 @@ PACKAGES = ("mmrag", "ray", "torch", "transformers", "numpy", "onnxruntime", "lo
 
 
 def describe() -> dict[str, Any]:
-    """This machine and what is installed on it; the service may run elsewhere."""
+    """This machine and what is installed on it; the service may run elsewhere.
+
+    `commit` is the last one that others have, too: those after it may get other names, or never be seen. `is_modified`:
+    what was measured is not that commit.
+    """
+    commit, head = _last_shared_commit(), _output("git", "rev-parse", "HEAD")
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -23,9 +28,13 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "load_before": round(os.getloadavg()[0], 2),
         "versions": {"python": platform.python_version()} | _versions(),
-        "commit": _output("git", "rev-parse", "--short=12", "HEAD"),
-        "is_modified": bool(_output("git", "status", "--porcelain", "--untracked-files=no")),
+        "commit": commit[:12],
+        "is_modified": commit != head or bool(_output("git", "status", "--porcelain", "--untracked-files=no")),
     }
+
+
+def _last_shared_commit() -> str:
+    return _output("git", "merge-base", "HEAD", "@{upstream}") or _output("git", "rev-parse", "HEAD")
 
 
 def _processor() -> str:

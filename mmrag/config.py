@@ -171,7 +171,8 @@ class DecoderConfig(_Section):
 
     `tensor_parallel_size`: the processes among which one model is shared; its heads must be divisible by it.
 
-    `max_batch`: sequences that are written at a time; `memory_bytes`: of the keys and values of all that are.
+    `max_batch`: sequences that are written at a time; fewer where `memory_bytes` has no room for so many.
+    `memory_bytes`: of each rank, for the keys and values of all that are read and written.
     `prefill_tokens`: source tokens read in each step while others are written, so that those keep their pace.
     `num_threads`: cores that compute each step, for the whole process; None: as many as PyTorch takes.
     """

@@ -66,17 +66,19 @@ async def test_many_callers_share_the_engine_and_each_gets_its_own_answer(models
 
 async def test_who_hangs_up_makes_room_at_once(models):
     decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_batch=1))
-    asked = replace(question(1), max_new_tokens=200, explain=False)
-    stream = decoder.stream(asked)
-    await anext(stream)
-    waiting = asyncio.create_task(decoder.decode([asked]))
-    await asyncio.sleep(0.05)
-    waiting.cancel()
+    decoder._loop.start = lambda: None  # steps are done here
+    [letter] = decoder.engine.tokenizer.encode("a", add_special_tokens=False).ids
+    decoder.engine.worker._write = lambda last_ids, result: result.tokens.extend([letter] * len(last_ids))
+    stream = decoder.stream(replace(question(1), max_new_tokens=200, explain=False))
+    piece = asyncio.create_task(anext(stream))
+    while not piece.done():
+        decoder.engine.step()
+        await asyncio.sleep(0)
+    assert decoder.engine.scheduler.running
     await stream.aclose()
-    [answer] = await decoder.decode([replace(asked, max_new_tokens=1)])
-    assert answer.num_tokens <= 1
-    stats = decoder.stats()
-    assert stats["num_finished"] == 1 or stats["num_cancelled"] >= 1
+    decoder.engine.step()
+    assert decoder.stats()["num_cancelled"] == 1
+    assert not decoder.engine.scheduler.running
     assert not decoder.engine._jobs
 
 
@@ -95,6 +97,23 @@ async def test_leaving_out_each_passage_in_turn(models):
     shorter = [replace(asked, passages=[asked.passages[k]], explain=False) for k in (1, 0)]
     without = [other.text for other in await decoder.decode(shorter)]
     assert answer.attribution.without == {"p0#0": without[0], "p1#0": without[1]}
+
+
+async def test_an_answer_is_not_lost_where_nothing_more_can_be_asked(models, monkeypatch):
+    decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder")))
+    asked = replace(question(3), explain="loo")
+    [plain] = await decoder.decode([replace(asked, explain=True)])
+
+    async def refuse(requests: list[DecodeRequest]) -> list[Decoded]:
+        raise Overloaded("the queue is full")
+
+    decode = decoder.decode
+    monkeypatch.setattr(decoder, "decode", refuse)
+    *_, streamed = [piece async for piece in decoder.stream(asked)]
+    [answer] = await decode([asked])
+    for found in (streamed, answer):
+        assert found.text == plain.text
+        assert found.attribution.passages and found.attribution.without is None
 
 
 async def test_texts_of_many_callers_are_shared_among_threads_of_one_core_each(threads):

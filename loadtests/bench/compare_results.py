@@ -60,7 +60,9 @@ def store(
 
 def read_part(stored: dict[str, Any]) -> Part:
     turns = {name: Turn(**turn) for name, turn in stored["turns"].items()}
-    measured = f"measured at {stored['machine']['commit']}, {stored['machine'].get('date', '')}"
+    machine = stored["machine"]
+    changes = " with changes" if machine.get("is_modified") else ""
+    measured = f"measured at {machine['commit']}{changes}, {machine.get('date', '')}"
     return Part([Row(**row) for row in stored["rows"]], turns, [*stored["notes"], measured], stored["missing"])
 
 

@@ -12,7 +12,8 @@ from transformers import T5ForConditionalGeneration
 
 from loadtests.bench.engine_workload import Asked
 from mmrag.config import DecoderConfig
-from mmrag.decoder.engine import Engine, Job
+from mmrag.decoder.engine import Engine
+from mmrag.decoder.job import Job
 
 CONVERSION_TIMEOUT_S = 300
 

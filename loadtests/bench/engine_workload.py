@@ -15,18 +15,19 @@ END_ID = 1
 MIN_INPUT, MAX_INPUT = 50, 1_500
 MIN_OUTPUT, MAX_OUTPUT = 4, 128
 
+DECODER = Path(__file__).parents[2] / "atlas" / "weights" / "fusion_decoder"
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers")
+
+
+def shape_of(decoder: Path) -> dict[str, int]:
+    """The sizes of a decoder of ours, for a plain T5 of the same."""
+    config = json.loads((decoder / "config.json").read_text())
+    return {name: config[name] for name in SIZES}
+
+
 SHAPES = {
-    "atlas": {
-        "vocab_size": 8_192,
-        "d_model": 128,
-        "d_kv": 32,
-        "d_ff": 512,
-        "num_heads": 4,
-        "num_layers": 3,
-        "num_decoder_layers": 2,
-        "feed_forward_proj": "relu",
-    },
+    "atlas": shape_of(DECODER) | {"feed_forward_proj": "relu"},
     "flan-t5-small": {
         "vocab_size": 32_128,
         "d_model": 512,
@@ -62,6 +63,11 @@ class Asked:
         """The same for our engine, whose tokenizer makes the same ids of it."""
         text = " ".join(f"w{token}" for token in self.ids[:-1])
         return DecodeRequest(text, None, None, None, [], max_new_tokens=self.num_new_tokens)
+
+
+def title(shape: str) -> str:
+    """What a checkpoint is, for the names of rows."""
+    return f"T5 of {'the atlas decoder' if shape == 'atlas' else shape}'s shape"
 
 
 def make_checkpoint(shape: str, directory: Path) -> Path:

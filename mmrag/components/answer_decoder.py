@@ -5,16 +5,18 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmrag.batching import together
 from mmrag.components.threads import Threads, use_threads
 from mmrag.config import DecoderConfig
+from mmrag.errors import MmragError
 from mmrag.types import Decoded, DecodeRequest
 
 if TYPE_CHECKING:
-    from mmrag.decoder.engine import Engine, Job
+    from mmrag.decoder.engine import Engine
     from mmrag.decoder.group import Group
+    from mmrag.decoder.job import Job
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +58,9 @@ class AnswerDecoder:
             self.engine.cancel(job)
         yield await self._with_each_left_out(job)
 
-    def stats(self) -> dict[str, Any]:
-        """How the engine is doing: see `mmrag.decoder.stats.Stats`."""
-        return self.engine.stats.as_dict()
+    def stats(self) -> dict[str, float]:
+        """How the engine is doing, see `mmrag.decoder.stats.Stats.as_dict`."""
+        return self.engine.stats.as_dict(self.engine.scheduler)
 
     async def _decode(self, request: DecodeRequest) -> Decoded:
         done = asyncio.Event()
@@ -70,11 +72,18 @@ class AnswerDecoder:
         return await self._with_each_left_out(job)
 
     async def _with_each_left_out(self, job: "Job") -> Decoded:
-        """The answer; with `explain: "loo"` also what it is without each passage, all decoded together."""
+        """The answer; with `explain: "loo"` also what it is without each passage, all decoded together.
+
+        Where that is refused or fails, the answer is all there is: it may have been streamed already.
+        """
         answer, request = _answer(job), job.request
         if request.explain == "loo" and answer.attribution is not None:
             left = [request.passages[:k] + request.passages[k + 1 :] for k in range(len(request.passages))]
-            others = await self.decode([replace(request, passages=passages, explain=False) for passages in left])
+            try:
+                others = await self.decode([replace(request, passages=passages, explain=False) for passages in left])
+            except MmragError as error:
+                log.warning("an answer goes without what it would be without each passage: %s", error)
+                return answer
             pairs = zip(request.passages, others, strict=True)
             answer.attribution.without = {passage.id: other.text for passage, other in pairs}
         return answer

@@ -88,8 +88,8 @@ def words_in(mass: np.ndarray, prompts: list[Prompt], passage: int, passage_id: 
 
 
 def places_of(prompt: Prompt) -> list[tuple[str, int, int] | None]:
-    """For each copyable position the field and the characters it stands for; None for a marker."""
-    title = [*fields_of("title", prompt.title), None] if prompt.title is not None else []
+    """For each copyable position the field and the characters it stands for; None for what is between the fields."""
+    title = fields_of("title", prompt.title) + [None] * prompt.num_between if prompt.title is not None else []
     return title + fields_of("text", prompt.text, leading_space=prompt.title is not None)
 
 

@@ -2,7 +2,8 @@
 
 Every sequence's evidence has its own length. Padding all to the longest would have the processor read mostly padding;
 one at a time would be mostly calls. So sequences whose sources are of like length share a bucket, as many as a few
-megabytes hold: small models are computed in few large pieces, large ones without padding.
+megabytes hold: small models are computed in few large pieces, large ones without padding. A bucket has room for those
+that are there and little more, as `cache_size` counts it.
 
 Shapes: n places in a bucket, S source tokens, M vectors of image memory.
 """
@@ -13,20 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmrag.decoder.attention import MASKED, CrossMemory
+from mmrag.decoder.cache_size import Place, rounded_up
 from mmrag.decoder.heads import Source
-from mmrag.decoder.layers import MASKED, CrossMemory, LayerCache
+from mmrag.decoder.layers import LayerCache
 from mmrag.decoder.model import State
-
-STEP = 16
-"""Attention sees a multiple of this many source tokens. Masked zeros at the end of such a length change no bit of the
-result, so an answer is the same whatever shares its bucket."""
-
-MAX_BUCKET_BYTES = 4 * 2**20
-MAX_PLACES = 16
-
-
-def rounded_up(length: int, step: int = STEP) -> int:
-    return -(-length // step) * step
 
 
 @dataclass(slots=True)
@@ -40,15 +32,15 @@ class View:
 
 
 class Bucket:
-    """Places for sequences of at most so many source tokens."""
+    """Places for sequences whose memories are no longer than `place` has room for."""
 
-    def __init__(self, state: State, num_places: int, text_capacity: int, image_capacity: int):
-        self.num_places = num_places
+    def __init__(self, state: State, place: Place, num_places: int = 1):
+        self.max_places, self.num_places = place.max_places, num_places
         self.rows: list[int] = []
         self.lengths: list[int] = []
-        self._text = [_empty(memory, num_places, text_capacity) for memory in state.text]
-        self._image = [_empty(memory, num_places, image_capacity) for memory in state.image]
-        source, places = state.source, (num_places, text_capacity)
+        self._text = [_empty(memory, num_places, place.num_text) for memory in state.text]
+        self._image = [_empty(memory, num_places, place.num_image) for memory in state.image]
+        source, places = state.source, (num_places, place.num_text)
         self._source = Source(
             source.ids.new_zeros(places),
             source.copyable.new_zeros(places),
@@ -58,6 +50,8 @@ class Bucket:
 
     def put(self, row: int, state: State) -> None:
         place = len(self.rows)
+        if place == self.num_places:
+            self._resize(min(2 * self.num_places, self.max_places))
         for ours, theirs in self._memories(state):
             _fill(ours.keys[place], theirs.keys[0], 1)
             _fill(ours.values[place], theirs.values[0], 1)
@@ -81,6 +75,26 @@ class Bucket:
             self.rows[place], self.lengths[place] = self.rows[last], self.lengths[last]
         self.rows.pop()
         self.lengths.pop()
+
+    def shrink(self) -> None:
+        """Give back half of the places where not half of them are taken."""
+        if 2 * len(self.rows) < self.num_places:
+            self._resize(self.num_places // 2)
+
+    def _resize(self, num_places: int) -> None:
+        def resized(tensor: Tensor) -> Tensor:
+            other = tensor.new_zeros(num_places, *tensor.shape[1:])
+            other[: len(self.rows)] = tensor[: len(self.rows)]
+            return other
+
+        # One after the other, so that little is there twice.
+        for memory in self._text + self._image:
+            if memory is not None:
+                memory.keys, memory.values = resized(memory.keys), resized(memory.values)
+                memory.bias = resized(memory.bias)
+                memory.weights = None if memory.weights is None else resized(memory.weights)
+        self._source = Source(*map(resized, self._source.tensors()))
+        self.num_places = num_places
 
     def view(self) -> View:
         return self._view(slice(0, len(self.rows)), rounded_up(max(self.lengths)), torch.tensor(self.rows))
@@ -125,39 +139,46 @@ class Bucket:
 class CrossAttentionCache:
     """All buckets of a worker.
 
-    With a `static_size` (places, source tokens, image memory) there is one bucket only, and one view of the whole of
-    it, which stays the same: for CUDA graphs. The place in it is the row: both close gaps in the same way.
+    With a `static_place` there is one bucket only, which has all of its places from the beginning, and one view of the
+    whole of it, which stays the same: for CUDA graphs. The place in it is the row: both close gaps in the same way.
     """
 
-    static_size: tuple[int, int, int] | None = None
+    static_place: Place | None = None
     views: list[View] = field(default_factory=list)
-    _buckets: dict[tuple[int, int], list[Bucket]] = field(default_factory=dict)
+    _buckets: dict[Place, list[Bucket]] = field(default_factory=dict)
     _of_row: dict[int, Bucket] = field(default_factory=dict)
 
     def put(self, row: int, state: State) -> None:
-        """Take over what a state [1] reads."""
-        if self.static_size is not None:
-            num_places, capacity, image_capacity = self.static_size
-        else:
-            capacity, num_places = bucket_size(state)
-            image = state.image[0]
-            image_capacity = rounded_up(image.keys.shape[2]) if image is not None else 0
-        alike = self._buckets.setdefault((capacity, image_capacity), [])
-        bucket = next((bucket for bucket in alike if len(bucket.rows) < bucket.num_places), None)
+        """Take over what a state [1] reads. Until `refresh`, there are no views."""
+        place = self.static_place or place_for(state)
+        alike = self._buckets.setdefault(place, [])
+        bucket = next((bucket for bucket in alike if len(bucket.rows) < bucket.max_places), None)
         if bucket is None:
-            bucket = Bucket(state, num_places, capacity, image_capacity)
+            bucket = Bucket(state, place, 1 if self.static_place is None else place.max_places)
             alike.append(bucket)
+        self._forget_views()
         bucket.put(row, state)
         self._of_row[row] = bucket
 
     def remove(self, row: int) -> None:
+        """Until `refresh`, there are no views."""
         bucket = self._of_row.pop(row)
         bucket.remove(row)
-        if not bucket.rows and self.static_size is None:
-            for key, alike in list(self._buckets.items()):
-                self._buckets[key] = [other for other in alike if other is not bucket]
-                if not self._buckets[key]:
-                    del self._buckets[key]
+        if self.static_place is not None:
+            return
+        self._forget_views()
+        if bucket.rows:
+            bucket.shrink()
+            return
+        for place, alike in list(self._buckets.items()):
+            self._buckets[place] = [other for other in alike if other is not bucket]
+            if not self._buckets[place]:
+                del self._buckets[place]
+
+    def _forget_views(self) -> None:
+        # They would keep the tensors of a bucket that takes others.
+        if self.static_place is None:
+            self.views = []
 
     def rename(self, row: int, new_row: int) -> None:
         bucket = self._of_row[new_row] = self._of_row.pop(row)
@@ -165,9 +186,9 @@ class CrossAttentionCache:
 
     def refresh(self) -> None:
         """Look at the buckets anew after sequences came or went."""
-        if self.static_size is not None and self.views:
+        if self.static_place is not None and self.views:
             return
-        if self.static_size is not None:
+        if self.static_place is not None:
             self.views = [bucket.whole_view() for [bucket] in self._buckets.values()]
             return
         self.views = [bucket.view() for alike in self._buckets.values() for bucket in alike]
@@ -196,15 +217,11 @@ class CachedMemory:
         return mixed, None
 
 
-def bucket_size(state: State) -> tuple[int, int]:
-    """Source tokens that a place for this state has, and how many places a bucket of them has."""
-    keys = state.text[0].keys
-    length = rounded_up(keys.shape[2])
-    num_places = min(MAX_BUCKET_BYTES // max(1, keys[0, :, 0].numel() * keys.element_size() * length), MAX_PLACES)
-    if num_places < 2:
-        return length, 1
-    # A quarter of an octave apart.
-    return rounded_up(length, max(STEP, 2 ** (length.bit_length() - 3))), int(num_places)
+def place_for(state: State) -> Place:
+    """Where a state [1] fits."""
+    keys, image = state.text[0].keys, state.image[0]
+    num_image = image.keys.shape[2] if image is not None else 0
+    return Place.around(keys.shape[2], num_image, keys[0, :, 0].numel() * keys.element_size())
 
 
 def _empty(memory: CrossMemory | None, num_places: int, capacity: int) -> CrossMemory | None:

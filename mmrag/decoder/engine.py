@@ -8,21 +8,23 @@ machines, numbers of threads or ranks, and on a GPU, sums round differently: a n
 `prepare`, `submit` and `cancel` may be called from other threads than the one that calls `step`.
 """
 
+import logging
 import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from tokenizers import Tokenizer
 
 from mmrag.config import DecoderConfig
 from mmrag.decoder.attribution import attribute
+from mmrag.decoder.cache_size import CacheSize
 from mmrag.decoder.checkpoint import find_checkpoint
 from mmrag.decoder.group import Group
 from mmrag.decoder.inputs import InputBuilder
+from mmrag.decoder.job import Job
 from mmrag.decoder.plan import Admission, Plan, Result, Runs, Scoring, TokenTrace
-from mmrag.decoder.prompts import Prompt
 from mmrag.decoder.ranks import Leader
 from mmrag.decoder.scheduler import Decision, EngineLimits, Scheduler, Sequence
 from mmrag.decoder.sequence_output import SequenceOutput, label_targets, labelled
@@ -33,51 +35,18 @@ from mmrag.decoder.worker import Worker
 from mmrag.errors import DeadlineExceeded, InvalidRequest, MmragError, Unavailable
 from mmrag.types import Decoded, DecodeRequest
 
-LABELS_AT_A_TIME = 16
-"""Those of a long list are scored over several steps, so that others go on writing."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One request on its way. `decoded` or `error` is set when it is done.
-
-    Attributes:
-        on_change: called, in the thread that steps, when the job is done or, if it `wants_pieces`, has more text.
-    """
-
-    request: DecodeRequest
-    sequence: Sequence
-    admission: Admission
-    prompts: list[Prompt]
-    output: SequenceOutput
-    on_change: Callable[[], None]
-    wants_pieces: bool = False
-    targets: list[list[int]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    traces: list[TokenTrace] = field(default_factory=list)
-    decoded: Decoded | None = None
-    error: Exception | None = None
-    submitted_s: float = field(default_factory=time.perf_counter)
-    read_s: float = 0.0
-    first_token_s: float = 0.0
-
-    @property
-    def is_done(self) -> bool:
-        return self.decoded is not None or self.error is not None
-
-    def piece(self) -> str:
-        """What has been written since this was last asked, as far as it is certain."""
-        if self.request.task == "classify":
-            return self.decoded.text if self.decoded is not None else ""
-        return self.output.piece()
+log = logging.getLogger(__name__)
 
 
 class Engine:
     """Answers many requests at a time over one worker."""
 
     def __init__(
-        self, worker: Runs, inputs: InputBuilder, limits: EngineLimits = EngineLimits(), max_new_tokens: int = 256
-    ):
+        self, worker: Runs, inputs: InputBuilder, limits: EngineLimits = EngineLimits(), max_new_tokens: int = 256,
+        cache_size: CacheSize | None = None,
+    ):  # fmt: skip
+        """`cache_size`: what sequences take of the worker's memory; None: as those of one rank in float32 on a CPU."""
+        self.cache_size = cache_size or CacheSize(inputs.config)
         self.worker, self.inputs, self.max_new_tokens = worker, inputs, max_new_tokens
         self.max_source_tokens: int | None = None
         self.scheduler = Scheduler(limits)
@@ -96,13 +65,14 @@ class Engine:
         tokenizer = load_tokenizer(find_checkpoint(config.model))
         inputs = InputBuilder(tokenizer, worker.model.config, config.max_passage_tokens)
         limits = EngineLimits(
-            max_rows=config.max_batch,
+            max_rows=worker.max_rows,
             max_waiting=config.max_queued_requests,
-            memory_bytes=config.memory_bytes,
+            memory_bytes=config.memory_bytes - worker.table_bytes,
             prefill_tokens=config.prefill_tokens,
         )
-        engine = cls(worker if group is None else Leader(worker, group), inputs, limits, config.max_new_tokens)
-        engine.max_source_tokens = worker.max_source_tokens
+        runs = worker if group is None else Leader(worker, group)
+        engine = cls(runs, inputs, limits, config.max_new_tokens, worker.cache_size)
+        engine.max_source_tokens = config.max_passages * config.max_passage_tokens
         return engine
 
     @property
@@ -135,7 +105,7 @@ class Engine:
         num_source = evidence.source_ids.shape[1]
         if self.max_source_tokens is not None and num_source > self.max_source_tokens:
             raise InvalidRequest(f"the text has {num_source} tokens; at most {self.max_source_tokens} are read", "text")
-        num_bytes = config.num_cache_bytes(num_source, num_image, request.max_new_tokens)
+        num_bytes = self.cache_size.sequence_bytes(num_source, num_image)
         sequence = Sequence(num_source, num_bytes, request.deadline_s)
         output = SequenceOutput(self.tokenizer, config.end_id, request.max_new_tokens, list(sampling.stop))
         targets = label_targets(self.tokenizer, config.end_id, request.labels) if is_choice else []
@@ -169,18 +139,21 @@ class Engine:
     def step(self) -> bool:
         """Do one step; whether there is more to do.
 
-        Raises what the worker raised, after every request in flight has been given it as Unavailable.
+        Raises what went wrong, after every request in flight has been given it as Unavailable.
         """
+        try:
+            return self._step()
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _step(self) -> bool:
         with self.work_arrived:
             self._expire()
             decision = self.scheduler.decide()
             running = list(self.scheduler.running)
             plan, scored = self._plan(decision, running)
-        try:
-            result = self.worker.run(plan)
-        except Exception as error:
-            self._fail(error)
-            raise
+        result = self.worker.run(plan)
         with self.work_arrived:
             self._hand_out(result, running, scored)
             self.stats.took_step(len(running), self.scheduler)
@@ -192,12 +165,11 @@ class Engine:
         for job in jobs:
             job.read_s = time.perf_counter()
         last_ids = [self._last_ids.get(sequence, start_id) for sequence in running]
-        scored = next((job for job in map(self._jobs.get, running) if job is not None and job.targets), None)
+        # Those who came first, whatever their rows: newcomers move into rows before theirs.
+        scored = next((job for job in self._jobs.values() if job.targets and job.sequence in running), None)
         scoring = None
         if scored is not None:
-            first = len(scored.scores)
-            targets = scored.targets[first : first + LABELS_AT_A_TIME]
-            scoring = Scoring(running.index(scored.sequence), targets)
+            scoring = Scoring(running.index(scored.sequence), scored.next_targets())
         admissions = [job.admission for job in jobs]
         return Plan(decision.leave, last_ids, admissions, decision.abandon, decision.prefill_tokens, scoring), scored
 
@@ -209,15 +181,23 @@ class Engine:
         for row, (sequence, token) in enumerate(zip(running, result.tokens, strict=True)):
             if job := self._jobs.get(sequence):
                 self._last_ids[sequence] = token
-                if job.request.task == "classify":
-                    self._choose(job, result.label_probabilities.get(row))
-                else:
-                    self._write(job, token, result.traces.get(row))
+                try:
+                    self._go_on(job, token, result, row)
+                except Exception as error:
+                    log.exception("a request to the fusion decoder failed, and no other")
+                    self._give_up(job, error)
+
+    def _go_on(self, job: Job, token: int, result: Result, row: int) -> None:
+        if job.request.task == "classify":
+            self._choose(job, result.label_probabilities.get(row))
+        else:
+            self._write(job, token, result.traces.get(row))
 
     def _write(self, job: Job, token: int, trace: TokenTrace | None) -> None:
         self.stats.num_tokens += 1
-        if not job.output.tokens and not job.first_token_s:
+        if not job.num_written:
             job.first_token_s = time.perf_counter()
+        job.num_written += 1
         if job.output.add(token) and trace is not None:
             job.traces.append(trace)
         if job.output.finish_reason:
@@ -246,23 +226,25 @@ class Engine:
 
     def _expire(self) -> None:
         for sequence in self.scheduler.expired(time.time()):
-            job = self._jobs[sequence]
-            self._forget(job)
             self.stats.num_expired += 1
-            job.error = DeadlineExceeded("time was over before the answer was written")
-            job.on_change()
+            self._give_up(self._jobs[sequence], DeadlineExceeded("time was over before the answer was written"))
 
     def _forget(self, job: Job) -> None:
-        del self._jobs[job.sequence]
+        self._jobs.pop(job.sequence, None)
         self._last_ids.pop(job.sequence, None)
         self.scheduler.drop(job.sequence)
 
+    def _give_up(self, job: Job, error: Exception) -> None:
+        self._forget(job)
+        job.error = error if isinstance(error, MmragError) else Unavailable(f"the decoder failed: {error}")
+        try:
+            job.on_change()
+        except Exception:
+            log.exception("whoever waits for an answer of the fusion decoder could not be told that there is none")
+
     def _fail(self, error: Exception) -> None:
         with self.work_arrived:
-            reason = error if isinstance(error, MmragError) else Unavailable(f"the decoder failed: {error}")
-            jobs, self._jobs, self._last_ids = list(self._jobs.values()), {}, {}
+            for job in list(self._jobs.values()):
+                self._give_up(job, error)
             self.scheduler.clear()
             self.worker.reset()
-            for job in jobs:
-                job.error = reason
-                job.on_change()

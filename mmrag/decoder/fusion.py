@@ -66,7 +66,7 @@ class FusionDecoder:
         max_rows = min(num_requests, MAX_ROWS)
         worker = Worker(self.model, max_rows, MAX_NEW_TOKENS)
         limits = EngineLimits(**{"max_rows": max_rows, "max_waiting": num_requests} | limits)
-        return Engine(worker, self.inputs, limits, MAX_NEW_TOKENS)
+        return Engine(worker, self.inputs, limits, MAX_NEW_TOKENS, worker.cache_size)
 
     def stream(self, request: DecodeRequest) -> Iterator[str | Decoded]:
         """Pieces of text as they are written, then the whole answer; their concatenation is its text."""

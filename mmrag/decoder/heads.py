@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmrag.decoder.layers import MASKED
+from mmrag.decoder.attention import MASKED
 from mmrag.decoder.settings import DecoderModelConfig
 
 
@@ -68,12 +68,6 @@ def followed(last_ids: Tensor, source_ids: Tensor) -> Tensor:
         same = equal if same is None else same & equal
         found.append(same)
     return torch.stack(found).float()
-
-
-def mix(logits: Tensor, copying: Copying | None, source_ids: Tensor) -> Tensor:
-    """Probabilities [B, T, V] of the next token: the vocabulary's, mixed with those copied."""
-    probabilities = logits.float().softmax(-1)
-    return probabilities if copying is None else with_copied(probabilities, copying, source_ids)
 
 
 def with_copied(probabilities: Tensor, copying: Copying, source_ids: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     encode(batch) -> Memory      every passage on its own (Fusion-in-Decoder), image memory beside it
     begin(memory) -> State       cross keys and values of every layer, once
     step(ids, state) -> hidden   decoder over new tokens, cached
-    next_token(ids, state)       vocabulary and pointer
+    logits(hidden), copy(...)    vocabulary and pointer
 """
 
 from collections.abc import Iterator
@@ -13,22 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrag.decoder.attention import MASKED, Attention, CrossMemory, Run
 from mmrag.decoder.evidence_embedding import EvidenceEmbedding
 from mmrag.decoder.group import Group
-from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, copied_probabilities, mix
+from mmrag.decoder.heads import Copying, LabelHead, Pointer, Source, copied_probabilities
 from mmrag.decoder.inputs import Batch, Chunk
-from mmrag.decoder.layers import (
-    MASKED,
-    Attention,
-    CrossMemory,
-    DecoderLayer,
-    EncoderLayer,
-    LayerCache,
-    RelativePositionBias,
-    RMSNorm,
-    Run,
-    Sequences,
-)
+from mmrag.decoder.layers import DecoderLayer, EncoderLayer, LayerCache, RMSNorm, Sequences
+from mmrag.decoder.position_bias import RelativePositionBias
 from mmrag.decoder.settings import DecoderModelConfig
 
 
@@ -194,13 +185,6 @@ class FusionModel(nn.Module):
         written = torch.cat([before, ids], 1)
         state.last_ids = written[:, written.shape[1] - num + 1 :]
         return self.pointer(hidden, written.unfold(1, num, 1).flip(-1), state.source)
-
-    def next_token(self, ids: Tensor, state: State) -> tuple[Tensor, Copying | None]:
-        """Scores [B, V] of the token after `ids` [B, 1]: probabilities with a pointer, logits without."""
-        hidden = self.step(ids, state)
-        copying = self.copy(hidden, ids, state)
-        logits = self.logits(hidden)
-        return (logits if copying is None else mix(logits, copying, state.source.ids))[:, -1], copying
 
     def target_log_probabilities(
         self, ids: Tensor, targets: Tensor, real: Tensor, state: State

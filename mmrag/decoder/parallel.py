@@ -17,8 +17,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrag.decoder.attention import Attention
 from mmrag.decoder.group import Group
-from mmrag.decoder.layers import Attention
 from mmrag.decoder.model import FusionModel
 from mmrag.decoder.settings import DecoderModelConfig
 from mmrag.errors import ConfigurationError

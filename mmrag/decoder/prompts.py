@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tokenizers import Encoding, Tokenizer
 
 from mmrag.decoder.plain_words import question
+from mmrag.decoder.tokens import beginning
 from mmrag.types import DecodeRequest, Passage
 
 MARKERS = ("<answer>", "<caption>", "<classify>", "<title>", "<text>")
@@ -24,7 +25,7 @@ class Prompt:
     Attributes:
         copy_start: before this token is the question; what is after it, but for the last, may be copied.
         passage: its index in the request, -1 where there is none.
-        title, text: its parts as they were tokenized, before the prompt was cut.
+        title, text: its parts as they were tokenized, before the prompt was cut; of long ones not all.
         num_between: tokens between title and text.
     """
 
@@ -54,7 +55,7 @@ class PromptBuilder:
         """A prompt for each passage, or one where there is none."""
         if not self.has_markers:
             return self._plain_prompts(request)
-        query = self._encode(request.text or "").ids[: self.max_tokens // 2]
+        query = self._question_ids(request.text or "")
         head = [self.markers[f"<{request.task}>"], *query]
         if not request.passages:
             return [Prompt([*head, self._end_id], len(head) + 1)]
@@ -70,7 +71,7 @@ class PromptBuilder:
         if not request.passages:
             ids = self._tokenizer.encode(question(request), add_special_tokens=False).ids
             return [Prompt([*ids, self._end_id], len(ids) + 1)]
-        asked = self._encode(f"question: {question(request)}").ids[: self.max_tokens // 2]
+        asked = self._question_ids(f"question: {question(request)}")
         head = [*asked, *self._encode("title:").ids]
         return [self._plain_passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
 
@@ -79,6 +80,10 @@ class PromptBuilder:
         ids = [*head, *title.ids, *between, *text.ids][: self.max_tokens - 1]
         return Prompt([*ids, self._end_id], len(head), index, title, text, len(between))
 
-    def _encode(self, text: str) -> Encoding:
+    def _question_ids(self, text: str) -> list[int]:
+        max_tokens = self.max_tokens // 2
+        return self._encode(text, max_tokens).ids[:max_tokens]
+
+    def _encode(self, text: str, max_tokens: int | None = None) -> Encoding:
         # A leading space, so that a word has the same tokens wherever it stands.
-        return self._tokenizer.encode(" " + text if text else "", add_special_tokens=False)
+        return beginning(self._tokenizer, " " + text if text else "", max_tokens or self.max_tokens)

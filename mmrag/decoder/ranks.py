@@ -31,7 +31,7 @@ class Leader:
     def run(self, plan: Any) -> Any:
         """The worker's result for `plan`, which must be picklable.
 
-        Raises RankLost when a rank is lost, and ever after.
+        Raises RankLost when a rank is lost or the step fails here, and ever after.
         """
         with self._lock:
             return self._together(RUN, plan)
@@ -64,9 +64,12 @@ class Leader:
         try:
             self.group.broadcast((kind, plan))
             result = do(kind, plan, self.worker, self.group)
+        except RankLost as error:
+            self._problem = error
+            raise
         except Exception as error:
             self._problem = RankLost(
-                f"a rank of the sharded decoder was lost, it is started anew; ask again in a moment ({error})"
+                f"a step of the sharded decoder failed, it is started anew; ask again in a moment ({error!r})"
             )
             raise self._problem from error
         self._last_step_s = time.monotonic()

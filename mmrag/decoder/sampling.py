@@ -8,6 +8,9 @@ from torch import Tensor
 from mmrag.decoder.whole_words import WholeWords
 from mmrag.types import Sampling
 
+MIN_TEMPERATURE = 1e-3
+"""Below it the likeliest is taken: scores divided by so little are too large for float32."""
+
 
 class Sampler:
     """Chooses for one sequence, among what does not cut its `words`."""
@@ -19,7 +22,7 @@ class Sampler:
     @property
     def is_greedy(self) -> bool:
         """Whether nothing is left to chance."""
-        return self.sampling.temperature == 0
+        return self.sampling.temperature < MIN_TEMPERATURE
 
     def draw(self, scores: Tensor) -> int:
         """A token by log-probabilities [V], not necessarily normalised."""

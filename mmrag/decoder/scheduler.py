@@ -16,7 +16,7 @@ class EngineLimits:
     Attributes:
         max_rows: sequences that write at a time.
         max_waiting: beyond it new ones are refused.
-        memory_bytes: keys and values of all that are read and written, and slots for what will be.
+        memory_bytes: of the keys and values of what is read, for all that are read and written.
         group_tokens: newcomers are read in groups of about that many source tokens.
         prefill_tokens: read per step while others write, so that they keep their pace.
     """
@@ -69,7 +69,7 @@ class Scheduler:
     def submit(self, sequence: Sequence, retry_after_s: float) -> None:
         """Raises Overloaded when too many wait, InvalidRequest when it could never run."""
         if sequence.num_bytes > self.limits.memory_bytes:
-            raise InvalidRequest("this request needs more memory than the decoder has: send less text, or ask for less")
+            raise InvalidRequest("this request needs more memory than the decoder has: send less text, fewer passages")
         self.check_room(retry_after_s)
         self.waiting.append(sequence)
 

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmrag.decoder.cross_attention_cache import rounded_up
-from mmrag.decoder.layers import MASKED
+from mmrag.decoder.attention import MASKED
+from mmrag.decoder.cache_size import ROW_STEP, rounded_up
 from mmrag.decoder.model import FusionModel
-
-ROW_STEP = 4
-"""Multiples of so many rows are computed: products of fewer rows take another way and round differently."""
 
 
 @dataclass(slots=True)

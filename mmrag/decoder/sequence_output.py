@@ -4,6 +4,7 @@ import math
 
 from tokenizers import Tokenizer
 
+from mmrag.decoder.tokens import beginning
 from mmrag.types import Decoded, LabelScore
 
 UNFINISHED = "\ufffd"
@@ -79,5 +80,5 @@ def labelled(labels: list[str], scores: list[float], are_logarithms: bool = Fals
 
 def label_targets(tokenizer: Tokenizer, end_id: int, labels: list[str]) -> list[list[int]]:
     """The tokens that write each label, as far as they count."""
-    written = [[*tokenizer.encode(" " + label, add_special_tokens=False).ids, end_id] for label in labels]
+    written = [[*beginning(tokenizer, " " + label, MAX_LABEL_TOKENS).ids, end_id] for label in labels]
     return [target[:MAX_LABEL_TOKENS] for target in written]

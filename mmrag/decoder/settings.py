@@ -56,14 +56,6 @@ class DecoderModelConfig:
     grid_dimension: int = 64
     labels: list[str] = field(default_factory=list)
 
-    def num_cache_bytes(self, num_source: int, num_image: int, num_new_tokens: int) -> int:
-        """What one sequence holds in memory while it runs: float32 keys and values of every layer for the tokens and
-        the vectors of image memory that it reads, and for all that it may write; the pointer's keys and states."""
-        num_memories = num_source + (num_image if self.evidence else 0)
-        per_memory = 2 * self.num_decoder_layers * self.num_heads * self.d_kv
-        pointer = 2 * self.d_model * num_source if self.pointer else 0
-        return 4 * (per_memory * (num_memories + num_new_tokens) + pointer)
-
     def save(self, directory: Path) -> None:
         """Write config.json."""
         (directory / "config.json").write_text(json.dumps({"model_type": MODEL_TYPE} | asdict(self), indent=2))

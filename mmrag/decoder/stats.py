@@ -7,16 +7,14 @@ from typing import Any
 
 from mmrag.decoder.scheduler import Scheduler
 
-MAX_RECENT = 1_024
-
 
 @dataclass
 class Stats:
-    """Counts since the start; how it is now; the times of the last requests, in seconds.
+    """Counts since the start.
 
     Attributes:
-        first_token_s: from asking to the first token, queueing and reading included.
-        per_token_s: mean time between the tokens of one answer.
+        num_tokens: written for those who still waited.
+        num_row_steps: rows that wrote, over all steps.
     """
 
     num_tokens: int = 0
@@ -25,46 +23,41 @@ class Stats:
     num_expired: int = 0
     num_steps: int = 0
     num_row_steps: int = 0
-    num_waiting: int = 0
-    num_reading: int = 0
-    num_running: int = 0
-    memory_bytes: float = 0
-    first_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
-    per_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
-    _finished_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    _between_s: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    _last_finished_s: float | None = None
 
-    def as_dict(self) -> dict[str, float | list[float]]:
-        """Everything, for whoever exports it."""
-        return {
-            name: list(value) if isinstance(value, deque) else value
-            for name, value in vars(self).items()
-            if not name.startswith("_")
+    def as_dict(self, scheduler: Scheduler) -> dict[str, float]:
+        """The counts, and how things stand now: sequences of each kind, and the bytes spoken for. In any thread."""
+        counts = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return counts | {
+            "num_waiting": len(scheduler.waiting),
+            "num_reading": len(scheduler.reading),
+            "num_running": len(scheduler.running),
+            "memory_bytes": scheduler.num_bytes,
         }
 
     def took_step(self, num_rows: int, scheduler: Scheduler) -> None:
-        """Count a step in which so many rows wrote, and note how things stand after it."""
+        """Count a step in which so many rows wrote, and note whether it was the last for now."""
         self.num_steps += 1
         self.num_row_steps += num_rows
-        self.num_waiting = len(scheduler.waiting)
-        self.num_reading, self.num_running = len(scheduler.reading), len(scheduler.running)
-        self.memory_bytes = scheduler.num_bytes
+        if scheduler.is_idle:
+            self._last_finished_s = None  # until the next one is finished, time passes in which nothing is done
 
     def finished(self, job: Any) -> dict[str, float]:
-        """Count an `engine.Job` that is done; its times in milliseconds."""
+        """Count a `job.Job` that is done; its times in milliseconds."""
         now_s = time.perf_counter()
         self.num_finished += 1
-        self._finished_s.append(now_s)
+        if self._last_finished_s is not None:
+            self._between_s.append(now_s - self._last_finished_s)
+        self._last_finished_s = now_s
         first_s = job.first_token_s - job.submitted_s
-        self.first_token_s.append(first_s)
         timings = {"queued": job.read_s - job.submitted_s, "first_token": first_s}
-        if (num_more := len(job.output.tokens) - 1) > 0:
-            timings["per_token"] = (now_s - job.first_token_s) / num_more
-            self.per_token_s.append(timings["per_token"])
+        if job.num_written > 1:
+            timings["per_token"] = (now_s - job.first_token_s) / (job.num_written - 1)
         return {name: round(1000 * seconds, 3) for name, seconds in timings.items()}
 
     def seconds_for(self, num_requests: int) -> float:
         """How long so many requests will take, judging by the last ones."""
-        if len(self._finished_s) < 2:
+        if not self._between_s:
             return 1.0
-        per_request_s = (self._finished_s[-1] - self._finished_s[0]) / (len(self._finished_s) - 1)
-        return min(max(0.1, num_requests * per_request_s), 60.0)
+        return min(max(0.1, num_requests * sum(self._between_s) / len(self._between_s)), 60.0)

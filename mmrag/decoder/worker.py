@@ -1,5 +1,6 @@
 """The part of the engine that computes: one rank's model, and what its sequences have read and written."""
 
+import logging
 import os
 
 import torch
@@ -7,8 +8,9 @@ from torch import Tensor
 
 from mmrag.config import DecoderConfig
 from mmrag.decoder.attribution_trace import AttributionTracer
+from mmrag.decoder.cache_size import ROW_STEP, CacheSize, Place, rounded_up
 from mmrag.decoder.checkpoint import find_checkpoint, load_model
-from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache, rounded_up
+from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
 from mmrag.decoder.cuda_graph import CudaGraph
 from mmrag.decoder.group import Group
 from mmrag.decoder.heads import with_copied
@@ -19,6 +21,8 @@ from mmrag.decoder.prefill import Prefill
 from mmrag.decoder.prefill_aside import PrefillAside, Reader
 from mmrag.decoder.sampling import Sampler, next_tokens
 from mmrag.decoder.self_attention_cache import SelfAttentionCache
+
+log = logging.getLogger(__name__)
 
 MAX_IMAGE_MEMORY = 256
 """Vectors of image memory for which there is room where shapes are static: two for each passage, and the grid."""
@@ -42,16 +46,16 @@ class Worker:
         self._reader = reader
         self._prefill: Prefill | PrefillAside | None = None
         self.device = model.embedding.weight.device
-        self._size, self._static_source = (max_rows, max_new_tokens), static_source
-        self.max_source_tokens = None if static_source is None else static_source - MAX_IMAGE_MEMORY
+        self.max_rows, self.max_new_tokens = max_rows, max_new_tokens
+        self.cache_size = cache_size_of(model, max_rows, static_source)
         self.reset()
 
     def reset(self) -> None:
         """Forget every sequence."""
         model, layers = self.model, range(len(self.model.decoder))
-        self.self_cache = SelfAttentionCache(model, *self._size, self._static_source is not None)
-        static_size = self._static_source and (self.self_cache.max_rows, self._static_source, MAX_IMAGE_MEMORY)
-        self.cross_cache = CrossAttentionCache(static_size)
+        static_place = self.cache_size.static_place
+        self.self_cache = SelfAttentionCache(model, self.max_rows, self.max_new_tokens, static_place is not None)
+        self.cross_cache = CrossAttentionCache(static_place)
         self._abandon()
         self._sequences: list[Admission] = []
         self._samplers: list[Sampler] = []
@@ -74,7 +78,16 @@ class Worker:
             pack(model)
         reader = Reader() if group is None and not is_cuda and leaves_a_core(config.num_threads) else None
         source = static_source(config) if is_cuda else None
-        return cls(model, config.max_batch, config.max_new_tokens, source, reader)
+        size = cache_size_of(model, config.max_batch, source)
+        num_rows = size.num_rows_within(config.memory_bytes, config.max_batch, config.max_new_tokens)
+        if num_rows < config.max_batch:
+            log.warning("decoder.memory_bytes is enough for a batch of %d, not %d", num_rows, config.max_batch)
+        return cls(model, num_rows, config.max_new_tokens, source, reader)
+
+    @property
+    def table_bytes(self) -> int:
+        """What the rows take, whoever is there; the rest of the memory is for what is read."""
+        return self.cache_size.table_bytes(self.max_rows, self.max_new_tokens)
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> Result:
@@ -113,7 +126,8 @@ class Worker:
         self._prefill = None
 
     def _join(self) -> None:
-        for admission, state in zip(self._prefill.admissions, self._prefill.states, strict=True):
+        for admission in self._prefill.admissions:
+            state = self._prefill.states.pop(0)  # so that it is not there twice for longer than it is copied
             row = self.self_cache.add(state.question)
             self.cross_cache.put(row, state)
             self._sequences.append(admission)
@@ -123,8 +137,10 @@ class Worker:
 
     def _write(self, last_ids: list[int], result: Result) -> None:
         explained = [row for row, sequence in enumerate(self._sequences) if sequence.is_explained]
-        self._tracer.watch(explained)
         inputs = self.self_cache.begin_step(last_ids)
+        if self._graph is not None:
+            self._graph.record(*inputs)  # in the very first step, even where it will not run as a graph
+        self._tracer.watch(explained)
         compute = self._graph if self._graph is not None and not explained else self._compute
         hidden, scores, *copyings = compute(*inputs)
         self.self_cache.end_step()
@@ -152,6 +168,14 @@ class Worker:
             scores[view.rows] = with_copied(scores[view.rows, None], copying, view.source.ids)[:, 0]
             copyings.append(copying)
         return scores, *copyings
+
+
+def cache_size_of(model: FusionModel, max_rows: int, static_source: int | None) -> CacheSize:
+    """What sequences of this model take, on this rank."""
+    num_ranks = 1 if model.group is None else model.group.size
+    num_image = MAX_IMAGE_MEMORY if model.has_image_attention else 0
+    place = None if static_source is None else Place(static_source, num_image, rounded_up(max_rows, ROW_STEP))
+    return CacheSize(model.config, model.embedding.weight.element_size(), num_ranks, place)
 
 
 def leaves_a_core(num_threads: int | None) -> bool:

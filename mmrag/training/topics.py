@@ -60,6 +60,8 @@ def place(prompt: Prompt, text: str, value: str) -> tuple[int, int] | None:
     if not value or text.count(value) != 1 or is_inside:
         return None
     first, last = prompt.text.char_to_token(1 + start), prompt.text.char_to_token(end)
+    if first is None or last is None:
+        return None  # behind what was tokenized
     before = prompt.copy_start + len(prompt.title.ids) + prompt.num_between
     end = min(before + last + 1, len(prompt.ids) - 1)
     return (before + first, end) if before + first < end else None

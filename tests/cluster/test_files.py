@@ -12,6 +12,7 @@ import yaml
 from ray.serve.schema import DeploymentSchema, ServeDeploySchema
 
 from deployments.app import build_with
+from deployments.fusion_decoder import HEALTH_TIMEOUT_S
 from deployments.names import NAMES
 from mmrag.config import AppConfig
 from mmrag.config_file import read_config, read_options
@@ -77,6 +78,10 @@ def test_the_shared_decoder_has_a_gpu_for_each_of_its_ranks():
     assert all(bundle["GPU"] == 1 for bundle in bundles)
     assert config.decoder.device == config.text_encoder.device == config.image_encoder.device == "cuda"
     assert not any("num_replicas" in entry for entry in read_options(SERVE_CONFIGS[2]).values())
+
+
+def test_the_shared_decoder_has_time_for_its_own_check_before_it_is_replaced():
+    assert read_options(SERVE_CONFIGS[2])["FusionDecoder"]["health_check_timeout_s"] > HEALTH_TIMEOUT_S
 
 
 def test_the_compose_file_follows_the_specification(compose):
@@ -212,7 +217,8 @@ def test_the_dashboard_draws_what_is_exported(sources):
     dashboard = json.loads((CLUSTER / "grafana" / "mmrag.json").read_text())
     datasource = yaml.safe_load((CLUSTER / "grafana/provisioning/datasources/prometheus.yaml").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    ours = set(re.findall(r'meters\.\w+\("(\w+)"', (ROOT / "deployments" / "metrics.py").read_text()))
+    metrics = [path.read_text() for path in (ROOT / "deployments").glob("*metrics.py")]
+    ours = set(re.findall(r'meters\.\w+\("(\w+)"', "".join(metrics)))
     drawn = {re.sub(r"_(total|bucket)$", "", name) for name in re.findall(r"ray_(\w+)", " ".join(expressions))}
     assert {name for name in drawn if name.startswith("mmrag")} == ours
     reporter = (Path(ray.__file__).parent / "dashboard/modules/reporter/reporter_agent.py").read_text()

@@ -7,11 +7,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
+from mmrag.decoder.engine import Engine
 from mmrag.decoder.model import FusionModel
+from mmrag.decoder.prefill_aside import Reader
 from mmrag.decoder.prompts import MARKERS
+from mmrag.decoder.scheduler import EngineLimits
+from mmrag.decoder.worker import Worker
 from mmrag.types import DecodeRequest, Passage
 
 DIMENSION, GRID = 16, (4, 8)
+PLAIN_T5 = dict(pointer=False, evidence=False, convolution_width=0, question_in_decoder=False)
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -57,3 +62,16 @@ def request(text="capital?", num_passages=3, **changes) -> DecodeRequest:
     grid = np.random.default_rng(9).standard_normal(GRID).astype(np.float16)
     values = dict(text=text, text_embedding=vector(7), image_embedding=vector(8), image_grid=grid, passages=passages)
     return DecodeRequest(**values | {"max_new_tokens": 12} | changes)
+
+
+def engine_over(decoder: FusionDecoder, reader: Reader | None = None, **limits) -> Engine:
+    limits = EngineLimits(**{"max_rows": 5, "max_waiting": 100} | limits)
+    worker = Worker(decoder.model, limits.max_rows, 64, reader=reader)
+    return Engine(worker, decoder.inputs, limits, 64, worker.cache_size)
+
+
+def is_empty(engine: Engine) -> bool:
+    worker = engine.worker
+    nothing_left = not (engine._jobs or engine._last_ids or worker._sequences or worker._samplers or worker._prefill)
+    nothing_cached = not (worker.cross_cache._buckets or worker.cross_cache._of_row or worker.cross_cache.views)
+    return engine.scheduler.is_idle and engine.scheduler.num_bytes == 0 and nothing_left and nothing_cached

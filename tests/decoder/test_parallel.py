@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from decoder.ranked import decode, on_each_rank
 from decoder.small import request, small_decoder
 from decoder.t5 import save_t5
+from safetensors import safe_open
 
 from mmrag.decoder.checkpoint import load_model
 from mmrag.decoder.parallel import check_divisible, style_of
@@ -82,6 +84,53 @@ def test_what_is_cut_is_divided_and_nothing_is_lost(checkpoints):
     whole = num_numbers(None, directory)
     norms = 32 * (2 * 2 + 3 * 2 + 2)
     assert sum(on_each_rank(2, num_numbers, directory)) == whole + norms
+
+
+class Counting:
+    """Opens safetensors files and counts the numbers that are read of them."""
+
+    def __init__(self):
+        self.num_read = 0
+
+    def __call__(self, path, framework):
+        outer, file = self, safe_open(path, framework)
+
+        class File:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                file.__exit__(*_)
+
+            def keys(self):
+                return file.keys()
+
+            def get_tensor(self, name):
+                return outer.noted(file.get_tensor(name))
+
+            def get_slice(self, name):
+                return Slice(file.get_slice(name))
+
+        class Slice:
+            def __init__(self, whole):
+                self._whole, self.get_shape = whole, whole.get_shape
+
+            def __getitem__(self, part):
+                return outer.noted(self._whole[part])
+
+        return File()
+
+    def noted(self, tensor):
+        self.num_read += tensor.numel()
+        return tensor
+
+
+@pytest.mark.parametrize("name", FUSIONS | T5S)
+def test_a_rank_reads_no_more_of_the_files_than_it_holds(checkpoints, name, monkeypatch):
+    counting = Counting()
+    monkeypatch.setattr("mmrag.decoder.weights.safe_open", counting)
+    model = load_model(checkpoints[name], group=SimpleNamespace(rank=0, size=2))
+    assert counting.num_read == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_every_matrix_of_attention_and_feed_forward_is_cut():

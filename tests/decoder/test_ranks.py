@@ -6,18 +6,20 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from decoder.ranked import Rank, decode, on_each_rank, processes
 from decoder.small import byte_tokenizer
 from safetensors.torch import save_file
 
-from mmrag.decoder import DecoderModelConfig
+from mmrag.decoder import DecoderModelConfig, group
 from mmrag.decoder.checkpoint import Uninitialized
 from mmrag.decoder.model import FusionModel
 from mmrag.decoder.ranks import Leader, follow
-from mmrag.errors import Unavailable
+from mmrag.errors import RankLost, Unavailable
 from mmrag.types import DecodeRequest
 
 MIN_CHECKPOINT_BYTES = 200e6
@@ -49,6 +51,36 @@ def lead_or_follow(group):
 
 def test_every_rank_takes_part_and_all_end_together():
     assert on_each_rank(3, lead_or_follow) == [[111.0, 112.0, 113.0], None, None]
+
+
+def meet_one_that_died(pipe):
+    """Rank 0 with one that said it was there, and then ended: what making their group raises."""
+    group.JOIN_TIMEOUT_S = 1
+    store, _ = group.meeting_place("127.0.0.1")
+    store.set("rank 1", "is here")
+    with pytest.raises(RuntimeError) as raised:
+        group.Group(0, 2, store)
+    pipe.send(str(raised.value))
+
+
+def test_a_rank_that_dies_while_the_group_is_made_is_not_waited_for_like_a_step():
+    ours, theirs = processes.Pipe()
+    waiting = processes.Process(target=meet_one_that_died, args=(theirs,), daemon=True)
+    waiting.start()
+    try:
+        assert ours.poll(60) and "timeout" in ours.recv()
+    finally:
+        waiting.kill()
+
+
+def patience_s(group):
+    """How long this rank waits for the next step."""
+    group.sum(torch.ones(1))  # rank 0 holds the meeting place: it must not end before the others have met
+    return dist.group.WORLD._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+
+
+def test_ranks_that_met_wait_long_for_something_to_do():
+    assert on_each_rank(2, patience_s) == [group.IDLE_TIMEOUT_S] * 2
 
 
 def lead_into_trouble(group, pipe_is_ready):
@@ -90,6 +122,17 @@ def test_a_killed_rank_ends_the_step_with_a_clear_error_and_the_other_ranks():
     finally:
         for rank in ranks:
             rank.end()
+
+
+def test_a_step_that_fails_here_is_not_taken_for_a_lost_rank():
+    class Broken:
+        def run(self, plan):
+            raise MemoryError("no room")
+
+    leader = Leader(Broken(), SimpleNamespace(broadcast=lambda message: message))
+    for _ in range(2):
+        with pytest.raises(RankLost, match=r"a step .* failed.*MemoryError\('no room'\)"):
+            leader.run(0)
 
 
 def test_a_step_that_hangs_fails_the_check_but_a_long_queue_of_steps_does_not():

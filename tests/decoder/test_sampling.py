@@ -43,3 +43,10 @@ def test_seeds_draw_alike_from_logits_and_probabilities():
         [a] = next_tokens(PROBABILITIES[None], [0], [first], are_logarithms=False)
         [b] = next_tokens(PROBABILITIES.log()[None] + 5, [0], [second], are_logarithms=True)
         assert a == b
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-46, 1e-9])
+def test_next_to_no_temperature_is_none(temperature):
+    sampler = Sampler(Sampling(temperature=temperature, seed=1))
+    for rows, are_logarithms in ((PROBABILITIES, False), (PROBABILITIES.log(), True)):
+        assert next_tokens(rows[None], [0], [sampler], are_logarithms) == [1]

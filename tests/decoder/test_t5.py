@@ -8,6 +8,7 @@ from transformers import T5ForConditionalGeneration
 from mmrag.config import DecoderConfig
 from mmrag.decoder import FusionDecoder
 from mmrag.decoder.engine import Engine
+from mmrag.errors import InvalidRequest
 from mmrag.types import DecodeRequest
 
 TEXTS = [
@@ -68,6 +69,13 @@ def test_packed_weights_and_newcomers_in_between_equal_hugging_face(checkpoint):
     while engine.step():
         pass
     assert [job.output.tokens for job in jobs] == expected
+
+
+def test_a_question_that_is_too_long_is_refused_before_it_is_read(checkpoint):
+    engine = Engine.load(DecoderConfig(model=str(checkpoint), max_passages=2, max_passage_tokens=30))
+    engine.prepare(request("hello " * 8))
+    with pytest.raises(InvalidRequest, match="at most 60 are read"):
+        engine.prepare(request("hello " * 300))
 
 
 def test_one_at_a_time_equals_the_batch(checkpoint):

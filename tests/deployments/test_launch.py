@@ -135,6 +135,9 @@ def test_an_operator_reads_what_happened_where_it_says(service, client):
         'ray_mmrag_cache_total{.*event="misses"',
         'ray_mmrag_queue_length{.*component="decoder"',
         "ray_mmrag_open_requests{",
+        'ray_mmrag_stage_seconds_bucket{.*stage="decode_first_token"',
+        "ray_mmrag_decoder_running_sequences{",
+        "ray_mmrag_decoder_generated_tokens_total{",
     ]
 
     def are_exported() -> bool:  # Ray exports every 10 s

@@ -1,15 +1,20 @@
 """What an operator is told, counted over HTTP."""
 
+import asyncio
 from collections import Counter as Tally
 
 import httpx
 import pytest
 
+from deployments.decoder_metrics import DecoderMetrics
 from deployments.http_api import create_app
 from deployments.metrics import Measured, MeasuredPipeline, Metrics
+from mmrag.components import AnswerDecoder
 from mmrag.local import Local
+from mmrag.types import DecodeRequest
 from tests.conftest import all_well, config_for, serving
 from tests.deployments.pictures import data_uri, png
+from tests.waiting import until
 
 
 class Meters:
@@ -77,6 +82,7 @@ def test_requests_are_counted_by_route_and_status(http, meters, metrics):
     http.get("/nowhere")
     http.post("/v1/answer", json={"text": ""})
     http.get("/healthz")
+    until(lambda: ("mmrag_requests", "/healthz", "200") in meters.values)  # counted when its caller knows already
     metrics.publish()
     requests = {key[1:]: value for key, value in meters.values.items() if key[0] == "mmrag_requests"}
     assert requests == {
@@ -96,7 +102,8 @@ def test_an_answers_stages_and_its_embeddings_are_counted(http, meters, metrics,
     for _ in range(2):
         http.post("/v1/answer", json=query).raise_for_status()
     metrics.publish()
-    for stage in ("text_encoder", "image_encoder", "retriever", "decode", "total"):
+    stages = ("text_encoder", "image_encoder", "retriever", "decode", "decode_first_token", "total")
+    for stage in stages:
         assert meters.values["mmrag_stage_seconds", stage] == 2
     assert meters.values["mmrag_cache", "misses"] == meters.values["mmrag_cache", "memory_hits"] == 2
 
@@ -118,3 +125,39 @@ def test_a_route_is_a_template_so_that_their_number_has_a_bound(http, meters):
         http.get(f"/v1/images/{i}")
     routes = {key[1] for key in meters.values if key[0] == "mmrag_requests"}
     assert routes == {"/v1/images/{image_id}"}
+
+
+async def test_what_the_engine_does_is_told_as_it_is_and_what_it_did_is_counted_once(local, meters):
+    decoder = local.decoder
+    metrics = DecoderMetrics(decoder.stats, meters)
+    asked = DecodeRequest("apple", None, None, None, [], max_new_tokens=3)
+    metrics.publish()
+    [answer] = await decoder.decode([asked])
+    while not decoder.engine.scheduler.is_idle:  # a row is free one step after its answer is done
+        await asyncio.sleep(0.01)
+    for _ in range(2):
+        metrics.publish()
+    values = {name: value for (name,), value in meters.values.items()}
+    assert values["mmrag_decoder_finished"] == 1
+    assert values["mmrag_decoder_generated_tokens"] >= answer.num_tokens
+    assert values["mmrag_decoder_steps"] >= values["mmrag_decoder_sequence_steps"] > 0
+    assert values["mmrag_decoder_running_sequences"] == values["mmrag_decoder_kv_cache_bytes"] == 0
+
+
+async def test_a_sequence_is_seen_while_it_waits_and_while_it_runs(models, meters):
+    engine = AnswerDecoder(config_for(models, models).decoder).engine
+    metrics = DecoderMetrics(lambda: engine.stats.as_dict(engine.scheduler), meters)
+    job = engine.submit(engine.prepare(DecodeRequest("apple", None, None, None, [], max_new_tokens=200)))
+    metrics.publish()
+    assert meters.values["mmrag_decoder_waiting_sequences",] == 1
+    while not engine.scheduler.running:
+        engine.step()
+    metrics.publish()
+    assert meters.values["mmrag_decoder_waiting_sequences",] == 0
+    assert meters.values["mmrag_decoder_running_sequences",] == 1
+    assert meters.values["mmrag_decoder_kv_cache_bytes",] == job.sequence.num_bytes
+    engine.cancel(job)
+    engine.step()
+    metrics.publish()
+    assert meters.values["mmrag_decoder_running_sequences",] == meters.values["mmrag_decoder_kv_cache_bytes",] == 0
+    assert meters.values["mmrag_decoder_cancelled",] == 1

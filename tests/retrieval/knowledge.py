@@ -56,7 +56,7 @@ def brute_force(documents: list[EncodedDocument], query: np.ndarray, target: str
     return sorted(scored, key=lambda pair: -pair[1])
 
 
-def assert_same(found, expected, count):
+def assert_same(found, expected, count, within=1e-6):
     assert len(found) == min(count, len(expected))
-    assert [score for _, score in found] == pytest.approx([score for _, score in expected[:count]], abs=1e-6)
+    assert [score for _, score in found] == pytest.approx([score for _, score in expected[:count]], abs=within)
     assert sorted(key for key, _ in found) == sorted(key for key, _ in expected[:count])

@@ -38,7 +38,8 @@ async def test_exact_neighbours_equal_brute_force_after_random_writes(store, con
             for branch in ("text_text", "text_image", "image_image", "image_text"):
                 source, target = branch.split("_")
                 query = getattr(request[tenant], f"{source}_embedding")
-                assert_same(found[branch], brute_force(visible, query, target), count)
+                # In half precision lengths are 1 only so far; Elasticsearch divides by them.
+                assert_same(found[branch], brute_force(visible, query, target), count, within=3e-4)
 
 
 def _passes(document: Document, filters: dict) -> bool:

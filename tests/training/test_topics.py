@@ -35,6 +35,13 @@ def test_what_stands_twice_or_inside_a_word_is_not_marked():
     assert told(decoder, classifier, twice, inside) == [{}, {}]
 
 
+def test_what_is_not_read_of_a_long_passage_is_not_marked():
+    decoder, classifier = small_decoder(), TopicClassifier(("a",), 32)
+    one = example(told=[{"a": "Quito"}])
+    one.request.passages[0].text = "and " * 3_000 + "Quito"
+    assert told(decoder, classifier, one) == [{}]
+
+
 def test_other_passages_do_not_shift_the_marks():
     decoder, classifier = small_decoder(), TopicClassifier(("capital", "currency"), 32)
     other = example(request=request(num_passages=1), told=TOLD[:1])

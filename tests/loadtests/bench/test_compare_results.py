@@ -38,11 +38,11 @@ def test_the_text_tells_ratio_must_everybody_and_who_is_missing():
 def test_parts_measured_later_stand_beside_the_earlier_ones(tmp_path):
     store({"images": part(90.0, 60.0, 1.3, x="gone")}, MACHINE, {}, tmp_path)
     store({"texts": part(250.0, 100.0, 2.3, y="late")}, MACHINE, {}, tmp_path)
-    store({"images": part(60.0, 60.0, 1.3)}, MACHINE | {"commit": "def"}, {}, tmp_path)
+    store({"images": part(60.0, 60.0, 1.3)}, MACHINE | {"commit": "def", "is_modified": True}, {}, tmp_path)
     text = (tmp_path / "compare.md").read_text()
     assert "| 2.50 | ≥ 2.3 | ✓ |" in text and "| 1.00 | ≥ 1.3 | ✗ missed |" in text
     assert "- y is not compared: late" in text and "gone" not in text
-    assert "measured at abc" in text and "measured at def" in text
+    assert "measured at abc," in text and "measured at def with changes," in text
     assert list(json.loads((tmp_path / "compare.json").read_text())) == ["texts", "images"]
 
 

@@ -1,0 +1,64 @@
+"""What is read of long texts, and what reading them costs."""
+
+import pytest
+from decoder.small import byte_tokenizer, passage, request
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from mmrag.decoder.prompts import MARKERS, PromptBuilder
+from mmrag.decoder.sequence_output import MAX_LABEL_TOKENS, label_targets
+from mmrag.decoder.tokens import beginning
+
+WORDS = ["capital", "currency", "of", "the", "river", "constitution"]
+TEXTS = {
+    "ordinary": " ".join(WORDS[i % len(WORDS)] for i in range(30)),
+    "long": " ".join(WORDS[i % len(WORDS)] for i in range(3_000)),
+    "without spaces": "漢字" * 4_000,
+    "of spaces": " " * 9_000,
+    "sparse, then dense": "constitution " * 100 + "漢字" * 4_000,
+    "empty": "",
+}
+
+
+def word_tokenizer() -> Tokenizer:
+    """A token for each word."""
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "</s>", *MARKERS, *WORDS])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>"))
+    tokenizer.add_special_tokens(["</s>", *MARKERS])
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("make_tokenizer", "name"), [(byte_tokenizer, name) for name in TEXTS] + [(word_tokenizer, "long")]
+)
+def test_the_beginning_has_the_tokens_of_the_whole(make_tokenizer, name):
+    tokenizer, text, num = make_tokenizer(), TEXTS[name], 50
+    found = beginning(tokenizer, text, num)
+    whole = tokenizer.encode(text, add_special_tokens=False)
+    assert found.ids[:num] == whole.ids[:num]
+    assert found.offsets[:num] == whole.offsets[:num]
+    assert len(found.ids) <= 3 * 16 * num
+
+
+def test_of_long_questions_and_passages_little_more_is_tokenized_than_is_read():
+    class Counting:
+        def __init__(self):
+            self.tokenizer, self.num_chars = byte_tokenizer(), 0
+
+        def encode(self, text, **how):
+            self.num_chars += len(text)
+            return self.tokenizer.encode(text, **how)
+
+        def __getattr__(self, name):
+            return getattr(self.tokenizer, name)
+
+    counting, long = Counting(), TEXTS["without spaces"]
+    asked = request(long, 0)
+    asked.passages = [passage(long, long, i) for i in range(3)]
+    prompts = PromptBuilder(counting, 1, 40).build(asked)
+    assert [len(prompt.ids) for prompt in prompts] == [40, 40, 40]
+    assert counting.num_chars <= 2 * (20 + 6 * 40)
+    counting.num_chars = 0
+    [target] = label_targets(counting, 1, [long])
+    assert len(target) == MAX_LABEL_TOKENS
+    assert counting.num_chars <= 2 * MAX_LABEL_TOKENS
