@@ -4,6 +4,7 @@ import hmac
 import os
 
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from mmrag.config import AccessConfig
 from mmrag.errors import ConfigurationError, Unauthorized
@@ -24,13 +25,21 @@ class Access:
         """The tenant whose key is in `Authorization: Bearer KEY` or `x-api-key`; raises Unauthorized."""
         if not self._tenants:
             return DEFAULT_TENANT
-        given = _given_key(headers).encode("utf-8", "surrogateescape")
-        found = None
-        for key, tenant in self._tenants:  # all of them, so that the time taken says nothing about any
-            if hmac.compare_digest(key, given):
-                found = tenant
+        found = self._tenant_of(_given_key(headers))
         if found is None:
             raise Unauthorized("give a valid API key: `Authorization: Bearer KEY` or `x-api-key: KEY`")
+        return found
+
+    def caller(self, scope: Scope) -> str:
+        """Whom a request counts for: its key, where that is a valid one, else the address that it comes from."""
+        key = _given_key(Headers(scope=scope))
+        return f"key {key}" if self._tenant_of(key) else f"address {(scope.get('client') or ('',))[0]}"
+
+    def _tenant_of(self, key: str) -> str | None:
+        given, found = key.encode("utf-8", "surrogateescape"), None
+        for known, tenant in self._tenants:  # all of them, so that the time taken says nothing about any
+            if hmac.compare_digest(known, given):
+                found = tenant
         return found
 
 

@@ -3,11 +3,13 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.http_errors import error_response
+from deployments.places import Places
 from deployments.wait_bound import WaitBound
 from mmrag.errors import Overloaded
 
@@ -19,28 +21,36 @@ class Admission:
     """ASGI middleware: beyond its bounds a request is refused at once, with 429, instead of waiting in memory.
 
     A request takes one of the `max_requests` places when its body is there: bodies that drip in hold none, and of those
-    one caller may have `max_arriving` on the way, so that nobody keeps the others out. On the paths of `max_wait_s`
-    there are as many places as are answered before anybody waits that long: see `WaitBound`.
+    one caller may have `max_arriving` on the way, and a quarter of `max_bytes`, so that nobody keeps the others out.
+    On the paths of `max_wait_s` there are as many places as are answered before anybody waits that long: see
+    `WaitBound`. `caller_of` tells who sent a request.
     """
 
     def __init__(
-        self, app: ASGIApp, max_requests: int, max_bytes: int, max_arriving: int, max_wait_s: dict[str, float]
+        self,
+        app: ASGIApp,
+        max_requests: int,
+        max_bytes: int,
+        max_arriving: int,
+        max_wait_s: dict[str, float],
+        caller_of: Callable[[Scope], str],
     ):
         self._app = app
         self._wait_bounds = {path: WaitBound(wait_s, max_requests) for path, wait_s in max_wait_s.items()}
         self._no_wait_bound = WaitBound(math.inf, max_requests)
-        self._max_requests = max_requests
+        self._caller_of = caller_of
         self._max_bytes = max_bytes
         self._max_arriving = max_arriving
-        self.num_requests = 0
+        self.places = Places(max_requests)
         self.num_bytes = 0
         self.arriving: Counter[str] = Counter()
+        self.arriving_bytes: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _ALWAYS_ADMITTED:
             await self._app(scope, receive, send)
             return
-        held = _Held(self, _caller(scope), self._wait_bounds.get(scope["path"], self._no_wait_bound))
+        held = _Held(self, self._caller_of(scope), self._wait_bounds.get(scope["path"], self._no_wait_bound))
         try:
             held.begin(has_body=_has_body(scope))
         except Overloaded as error:
@@ -51,9 +61,9 @@ class Admission:
         finally:
             held.release()
 
-    def check_requests(self) -> None:
-        """Raise Overloaded where every place is taken."""
-        if self.num_requests >= self._max_requests:
+    def check_requests(self, caller: str) -> None:
+        """Raise Overloaded where there is no place for the caller."""
+        if not self.places.has_room_for(caller):
             raise Overloaded("too many requests at a time")
 
     def check_bytes(self) -> None:
@@ -66,13 +76,18 @@ class Admission:
         if self.arriving[caller] >= self._max_arriving:
             raise Overloaded("too many of your requests are still on the way; send their bodies faster, or fewer")
 
+    def check_arriving_bytes(self, caller: str) -> None:
+        """Raise Overloaded where the caller's bodies that are on the way are too large together."""
+        if self.arriving_bytes[caller] > self._max_bytes // 4:
+            raise Overloaded("too many of your large requests are still on the way; send them faster, or fewer")
+
 
 class _Held:
     """What one request takes up of the bounds."""
 
     def __init__(self, bounds: Admission, caller: str, wait_bound: WaitBound):
         self._bounds, self._caller, self._wait_bound = bounds, caller, wait_bound
-        self._num_bytes = 0
+        self._num_bytes = self._num_arriving_bytes = 0
         self._entered_s = 0.0
         self._is_arriving = self._has_place = False
 
@@ -92,7 +107,9 @@ class _Held:
             self._num_bytes += num_bytes
             self._bounds.num_bytes += num_bytes
             self._bounds.check_bytes()
-            if not message.get("more_body"):
+            if message.get("more_body"):
+                self._arriving(num_bytes)
+            else:
                 self._arrived()
             return message
 
@@ -111,8 +128,14 @@ class _Held:
         self._stop_arriving()
         self._bounds.num_bytes -= self._num_bytes
         if self._has_place:
-            self._bounds.num_requests -= 1
-            self._wait_bound.leave()
+            self._bounds.places.give_back(self._caller)
+            self._wait_bound.leave(self._caller)
+
+    def _arriving(self, num_bytes: int) -> None:
+        if self._is_arriving:
+            self._num_arriving_bytes += num_bytes
+            self._bounds.arriving_bytes[self._caller] += num_bytes
+            self._bounds.check_arriving_bytes(self._caller)
 
     def _arrived(self) -> None:
         self._stop_arriving()
@@ -121,20 +144,21 @@ class _Held:
             self._take_place()
 
     def _check(self) -> None:
-        self._bounds.check_requests()
-        self._wait_bound.check()
+        self._bounds.check_requests(self._caller)
+        self._wait_bound.check(self._caller)
 
     def _take_place(self) -> None:
-        self._bounds.num_requests += 1
+        self._bounds.places.take(self._caller)
         self._has_place, self._entered_s = True, time.monotonic()
-        self._wait_bound.enter()
+        self._wait_bound.enter(self._caller)
 
     def _stop_arriving(self) -> None:
         if self._is_arriving:
             self._is_arriving = False
             self._bounds.arriving[self._caller] -= 1
+            self._bounds.arriving_bytes[self._caller] -= self._num_arriving_bytes
             if not self._bounds.arriving[self._caller]:
-                del self._bounds.arriving[self._caller]
+                del self._bounds.arriving[self._caller], self._bounds.arriving_bytes[self._caller]
 
 
 def _is_measured(status: int) -> bool:
@@ -144,9 +168,3 @@ def _is_measured(status: int) -> bool:
 def _has_body(scope: Scope) -> bool:
     headers = Headers(scope=scope)
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-
-
-def _caller(scope: Scope) -> str:
-    headers = Headers(scope=scope)
-    key = headers.get("authorization") or headers.get("x-api-key")
-    return f"key {key}" if key else f"address {(scope.get('client') or ('',))[0]}"

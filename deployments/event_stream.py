@@ -1,11 +1,12 @@
 """Answers as server-sent events: `token` for each piece, then `answer`; `error` when it breaks in between."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from deployments.http_errors import error_body
 from deployments.rendering import server_sent_event
@@ -15,11 +16,18 @@ from mmrag.views import answer_view
 
 log = logging.getLogger(__name__)
 
+MAX_SEND_S = 10.0
+"""Whoever does not read for so long is left: the stream holds a place among the requests."""
+
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
+
+
+class NotRead(Exception):
+    """The caller does not take what is sent."""
 
 
 class EventStream(Response):
@@ -38,10 +46,13 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._pieces):
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            async for event in self._events():
-                await send({"type": "http.response.body", "body": event, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+            try:
+                await _sent(send, {"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                async for event in self._events():
+                    await _sent(send, {"type": "http.response.body", "body": event, "more_body": True})
+                await _sent(send, {"type": "http.response.body", "body": b""})
+            except NotRead:
+                log.info("a streamed answer was not read for %g s: it ends without its end", MAX_SEND_S)
 
     async def _events(self) -> AsyncIterator[bytes]:
         yield _event(self._first)
@@ -52,6 +63,14 @@ class EventStream(Response):
             if not isinstance(error, MmragError):
                 log.exception("a streamed answer broke")
             yield server_sent_event("error", error_body(error))
+
+
+async def _sent(send: Send, message: Message) -> None:
+    try:
+        async with asyncio.timeout(MAX_SEND_S):
+            await send(message)
+    except TimeoutError as error:
+        raise NotRead from error
 
 
 def _event(piece: str | Answer) -> bytes:

@@ -30,7 +30,11 @@ def main() -> None:
 
 
 def make_safe(path: str) -> None:
-    """Rewrite the configuration: statistics for this machine only, slow headers cut off, errors as JSON."""
+    """Rewrite the configuration: statistics for this machine only, slow headers cut off, errors as JSON.
+
+    And with who is calling (x-forwarded-for): the proxy's own address says nothing, and what callers say of theirs
+    would be believed.
+    """
     with open(path) as file:
         text = file.read()
     for port in (os.environ["RAY_SERVE_HAPROXY_STATS_PORT"], os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"]):
@@ -39,7 +43,7 @@ def make_safe(path: str) -> None:
     # Where no application is known yet, Ray would say 404, in words.
     text = re.sub(r"http-request return status 404 .*", "http-request return status 503 default-errorfiles", text)
     pages = "".join(f"    errorfile {status} {page}\n" for status, page in write_pages(os.path.dirname(path)).items())
-    text = text.replace("defaults\n", f"defaults\n    timeout http-request 30s\n{pages}", 1)
+    text = text.replace("defaults\n", f"defaults\n    option forwardfor\n    timeout http-request 30s\n{pages}", 1)
     with open(path, "w") as file:
         file.write(text)
 

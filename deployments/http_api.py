@@ -41,12 +41,14 @@ def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI
     bounds = {"max_requests": MAX_REQUESTS, "max_bytes": MAX_BODIES * limits.max_request_bytes}
     waits = {"/v1/answer": 1, "/v1/search": 1, "/v1/embeddings": EMBEDDING_WAITS}
     max_wait_s = {path: num_waits * limits.max_wait_s for path, num_waits in waits.items()}
-    admission = Middleware(Admission, **bounds, max_arriving=MAX_ARRIVING, max_wait_s=max_wait_s)
+    access = Access(config.access)
+    admission = Middleware(
+        Admission, **bounds, max_arriving=MAX_ARRIVING, max_wait_s=max_wait_s, caller_of=access.caller
+    )
     # FastAPI's own pages of documentation load scripts from elsewhere.
     pages = {"docs_url": None, "redoc_url": None}
     app = FastAPI(title="mmrag", version="1", redirect_slashes=False, middleware=[admission], **pages)
     http_errors.install(app)
-    access = Access(config.access)
     _add_questions(app, pipeline, access, config)
     _add_documents(app, pipeline, access, config)
     _add_health(app, states)

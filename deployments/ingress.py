@@ -39,7 +39,7 @@ class Ingress:
         cache = open_cache(config.cache)
         metrics = Metrics(cache, parts)
         pipeline = MeasuredPipeline(
-            metrics, **parts, splitter=splitter, cache=cache, limits=config.limits,
+            metrics, **parts, splitter=splitter, cache=cache, limits=config.query_limits,
             requires_evidence=config.retriever.requires_evidence,
         )
         self._api = Measured(create_app(pipeline, lambda: _states(parts), config), metrics)

@@ -14,13 +14,17 @@ from mmrag.knowledge.ingest import refusal_of_all
 from mmrag.types import Document, Query, Sampling
 from mmrag.validation import check_document, check_text
 
+QUESTION_BYTES = 2**20
+"""What a question may have beside its picture."""
+
 
 async def read_query(request: Request, model: type[SearchBody], tenant: str, limits: Limits) -> tuple[Query, bool]:
     """The query in a JSON or multipart body, and whether its answer is to be streamed."""
+    max_bytes = min(limits.max_request_bytes, limits.max_image_bytes * 4 // 3 + QUESTION_BYTES)
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        body, image = _from_form(await read_form(request, limits), model)
+        body, image = _from_form(await read_form(request, limits, max_bytes), model)
     else:
-        body, image = await read_json(request, lambda fields: validated(fields, model), limits), None
+        body, image = await read_json(request, lambda fields: validated(fields, model), limits, max_bytes), None
     if body.image is not None:
         uri = body.image
         image = await off_loop(len(uri), lambda: parse_data_uri(uri, limits.max_image_bytes))
@@ -29,12 +33,13 @@ async def read_query(request: Request, model: type[SearchBody], tenant: str, lim
 
 async def read_documents(request: Request, limits: Limits) -> list[Document]:
     """The documents in a body, checked, their pictures decoded from base64; an error names all that are bad."""
-    return await read_json(request, lambda fields: _documents(fields, limits), limits)
+    return await read_json(request, lambda fields: _documents(fields, limits), limits, limits.max_request_bytes)
 
 
 async def read_inputs(request: Request, limits: Limits) -> tuple[list[str | bytes], EmbeddingsBody]:
     """What is to be embedded: texts as str, images as bytes."""
-    body = await read_json(request, lambda fields: validated(fields, EmbeddingsBody), limits)
+    max_bytes = limits.max_request_bytes
+    body = await read_json(request, lambda fields: validated(fields, EmbeddingsBody), limits, max_bytes)
     inputs = [body.input] if isinstance(body.input, str) else body.input
     if not inputs:
         raise InvalidRequest("input is empty", param="input")
@@ -79,9 +84,19 @@ def _query(body: SearchBody, image: bytes | None, tenant: str) -> Query:
             "labels": body.labels,
             "explain": body.explain,
             "max_new_tokens": body.max_new_tokens,
-            "sampling": Sampling(body.temperature, body.sampling_top_k, body.top_p, body.seed, tuple(body.stop)),
+            "sampling": _sampling(body),
         }
     return Query(**fields)
+
+
+def _sampling(body: AnswerBody) -> Sampling:
+    return Sampling(
+        temperature=body.temperature,
+        top_k=body.sampling_top_k,
+        top_p=body.top_p,
+        seed=body.seed,
+        stop=tuple(body.stop),
+    )
 
 
 def _documents(fields: Any, limits: Limits) -> list[Document]:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticKnownError
 
 from mmrag.config import Limits
+from mmrag.types import DEFAULT_NEW_TOKENS
 from mmrag.validation import MAX_METADATA_FIELDS, MAX_METADATA_VALUES, MAX_STOPS
 
 MAX_FIELDS = 32
@@ -16,8 +17,8 @@ _LIMITS = Limits()
 
 def _few(max_entries: int):
     def check(value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > max_entries:
-            found = {"field_type": "Object", "max_length": max_entries, "actual_length": len(value)}
+        if isinstance(value, dict | list) and len(value) > max_entries:
+            found = {"field_type": type(value).__name__, "max_length": max_entries, "actual_length": len(value)}
             raise PydanticKnownError("too_long", found)
         return value
 
@@ -73,7 +74,9 @@ class AnswerBody(SearchBody):
     explain: bool | Literal["loo"] = Field(
         False, description='say what each word of the answer rests on; "loo": also the answer without each passage'
     )
-    max_new_tokens: int = Field(64, description="the longest answer, in tokens")
+    max_new_tokens: int | None = Field(
+        None, description=f"the longest answer, in tokens; else {DEFAULT_NEW_TOKENS}, or fewer where fewer are allowed"
+    )
     temperature: float = Field(0.0, description="0: the likeliest words; up to 2: drawn, the more freely the higher")
     sampling_top_k: int = Field(0, description="draw among so many of the likeliest tokens; 0 for all")
     top_p: float = Field(1.0, description="draw among the fewest tokens that have this much probability together")
@@ -125,7 +128,10 @@ class DocumentsBody(_Request):
         }
     )
 
-    documents: Annotated[list[DocumentBody], _at_most(_LIMITS.max_documents)]
+    # Each bad document is looked at anew to name all that are bad: their number is the first thing to check.
+    documents: Annotated[
+        list[DocumentBody], _at_most(_LIMITS.max_documents), BeforeValidator(_few(_LIMITS.max_documents))
+    ]
 
 
 class PassageView(BaseModel):

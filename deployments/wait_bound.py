@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
+from deployments.places import Places
 from mmrag.errors import Overloaded
 
 MIN_WINDOW_S = 0.5
@@ -27,29 +28,33 @@ class WaitBound:
 
     def __init__(self, max_wait_s: float, max_requests: int, clock: Callable[[], float] = time.monotonic):
         self._max_wait_s, self._max_requests, self._clock = max_wait_s, max_requests, clock
-        self.limit = max_requests
-        self.num_inside = 0
+        self._places = Places(max_requests, clock)
         self._alone_s = float("inf")
         self._rate_per_s = 0.0
         self._open_window()
 
-    def check(self) -> None:
-        """Raise Overloaded where one more would wait too long."""
-        if self.num_inside >= self.limit:
-            self._was_full = True
-            wait_s = self.num_inside / self._rate_per_s if self._rate_per_s else 1.0
+    @property
+    def limit(self) -> int:
+        """How many are let in at a time."""
+        return self._places.limit
+
+    def check(self, caller: str) -> None:
+        """Raise Overloaded where one more would wait too long, or would keep others waiting; see `Places`."""
+        if not self._places.has_room_for(caller):
+            self._was_full |= self._places.is_full
+            wait_s = self._places.num_taken / self._rate_per_s if self._rate_per_s else 1.0
             raise Overloaded(f"too many requests: one more would wait {wait_s:.1f} s", retry_after_s=wait_s)
 
-    def enter(self) -> None:
+    def enter(self, caller: str) -> None:
         """Take a place."""
-        if not self.num_inside:  # the rate is that of a service with work to do
+        if not self._places.num_taken:  # the rate is that of a service with work to do
             self._note_alone()
             self._open_window()
-        self.num_inside += 1
+        self._places.take(caller)
 
-    def leave(self) -> None:
+    def leave(self, caller: str) -> None:
         """Give the place back."""
-        self.num_inside -= 1
+        self._places.give_back(caller)
 
     def answered(self, elapsed_s: float) -> None:
         """A request was answered, or began to be, `elapsed_s` after it entered."""
@@ -68,9 +73,9 @@ class WaitBound:
     def _adjust(self, rate_per_s: float, mean_s: float) -> None:
         self._rate_per_s = rate_per_s
         bearable_s = self._alone_s + self._max_wait_s
-        if mean_s > bearable_s or self.num_inside > rate_per_s * bearable_s or self._was_full:
+        if mean_s > bearable_s or self._places.num_taken > rate_per_s * bearable_s or self._was_full:
             limit = min(rate_per_s * bearable_s, GROWTH * self.limit, self._max_requests)
-            self.limit = max(MIN_LIMIT, math.ceil(limit))
+            self._places.limit = max(MIN_LIMIT, math.ceil(limit))
 
     def _open_window(self) -> None:
         self._opened_s = self._clock()

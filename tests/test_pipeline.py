@@ -58,6 +58,15 @@ async def test_the_decoder_reads_the_query_and_what_was_retrieved(parts):
     assert {"text_encoder", "image_encoder", "retriever", "decode", "total"} <= answer.timings_ms.keys()
 
 
+@pytest.mark.parametrize(("asked", "allowed", "given"), [(None, 256, 64), (None, 32, 32), (200, 256, 200)])
+async def test_how_long_an_answer_may_be(parts, asked, allowed, given):
+    pipeline = parts.pipeline(max_new_tokens=allowed)
+    await pipeline.answer(Query(text="a", max_new_tokens=asked))
+    async for _ in pipeline.stream(Query(text="a", max_new_tokens=asked)):
+        pass
+    assert [request.max_new_tokens for request in parts.decoder.requests] == [given, given]
+
+
 async def test_text_and_image_are_embedded_at_the_same_time(parts):
     both_started = asyncio.Barrier(2)
     for encoder in (parts.text_encoder, parts.image_encoder):

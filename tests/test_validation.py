@@ -1,9 +1,12 @@
+import random
+import time
+
 import pytest
 
 from mmrag.config import Limits
 from mmrag.errors import InvalidRequest, TooLarge
 from mmrag.types import Document, Query
-from mmrag.validation import check_document, check_query
+from mmrag.validation import check_document, check_filter_fields, check_query
 
 LIMITS = Limits(max_text_chars=100, max_top_k=10, max_labels=3, max_images_per_document=2)
 
@@ -66,3 +69,18 @@ def test_good_ones_pass():
 def test_too_long_is_too_large():
     with pytest.raises(TooLarge):
         check_query(Query(text="x" * 101), LIMITS)
+
+
+def test_a_filter_on_a_field_that_there_is_not_names_the_nearest():
+    with pytest.raises(InvalidRequest, match="did you mean 'continent'"):
+        check_filter_fields({"contnent": "Asia"}, ["area", "continent"])
+
+
+@pytest.mark.parametrize("num_chars", [64, 199])
+def test_names_made_to_be_hard_to_compare_take_no_time(num_chars):
+    rng = random.Random(0)
+    asked, *known = ["".join(rng.choices("ab", k=num_chars)) for _ in range(6_401)]
+    began_s = time.process_time()
+    with pytest.raises(InvalidRequest, match="no document has a metadata field"):
+        check_filter_fields({asked: "x"}, known)
+    assert time.process_time() - began_s < 0.2

@@ -69,25 +69,44 @@ class EmbeddingCache(Generic[V]):
         Args:
             compute: given the positions (in `keys`) of what is neither cached nor in flight, returns their values.
 
-        What `compute` raises reaches every caller that waits for it. The computation goes on when the caller that
-        started it leaves, as long as another waits.
+        What `compute` raises reaches every caller that waits for it, but for those that asked for only some of what it
+        was to compute: nobody fails, or waits long, for what others asked for. The computation goes on when the caller
+        that started it leaves, as long as another waits.
         """
-        entries, in_flight = self._entries, self._in_flight
-        missing = [key for key in dict.fromkeys(keys) if key not in entries and key not in in_flight]
+        wanted = dict.fromkeys(keys)
+        found = {key: self._touch(key) for key in wanted if key in self._entries}
+        missing = [key for key in wanted if key not in found and not self._is_soon_there(key, len(wanted))]
         self._num_hits += len(keys) - len(missing)
-        found = {key: self._touch(key) for key in keys if key in entries}
         if missing:
             self._start(keys, missing, compute)
-        flights = {in_flight[key] for key in keys if key not in found}
+        flights = {self._in_flight[key] for key in wanted if key not in found}
+        found |= await self._landed(flights, wanted)
+        if lost := [key for key in wanted if key not in found]:
+            computed = await self._computed(keys, lost, compute)
+            self._keep(computed)
+            found |= computed
+        return [found[key] for key in keys]
+
+    def _is_soon_there(self, key: Key, num_wanted: int) -> bool:
+        flight = self._in_flight.get(key)
+        return flight is not None and len(flight.keys) <= num_wanted
+
+    async def _landed(self, flights: "set[_Flight[V]]", wanted: dict[Key, None]) -> dict[Key, V]:
+        """What the flights bring; what fails with a stranger's key in it may have failed because of that: nothing."""
+        found: dict[Key, V] = {}
         for flight in flights:  # join them all before waiting for any: a flight nobody waits for is cancelled
             flight.num_waiting += 1
         try:
             for flight in flights:
-                found |= await asyncio.shield(flight.task)
+                try:
+                    found |= await asyncio.shield(flight.task)
+                except Exception:
+                    if wanted.keys() >= set(flight.keys):
+                        raise
         finally:
             for flight in flights:
                 self._leave(flight)
-        return [found[key] for key in keys]
+        return found
 
     def _start(self, keys: Sequence[Key], missing: list[Key], compute: Callable) -> None:
         async def fly() -> dict[Key, V]:

@@ -9,6 +9,9 @@ from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, Store
 Key = tuple[str, int | None]
 """Document id and number of the passage in it; None: the document, whichever passage of it fits best."""
 
+MAX_FIELDS = 100
+"""Metadata fields that a store names where they are not asked for by name."""
+
 Scored = list[tuple[Key, float]]
 """Candidates of one branch with their scores, best first."""
 
@@ -51,7 +54,7 @@ class Store(Protocol):
         """For each request and branch, the best `count` candidates that pass the request's filters."""
 
     async def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:
-        """Fields that documents have to filter on: some of them, but those of `wanted` in any case."""
+        """Fields that documents have to filter on: at most `MAX_FIELDS`, and those of `wanted` in any case."""
 
     def loading(self) -> AbstractAsyncContextManager[None]:
         """Inside, much is written: it need not be found before the end."""

@@ -100,6 +100,52 @@ async def test_an_error_reaches_every_caller_and_is_not_cached():
     assert await cache.get_many([b"a"], lambda missing: _return([1])) == [1]
 
 
+async def test_nobody_fails_because_of_what_another_asked_for_too():
+    cache: EmbeddingCache[bytes] = EmbeddingCache(max_entries=10)
+    asked = []
+
+    def computing(*keys: bytes):
+        async def compute(missing):
+            mine = [keys[i] for i in missing]
+            asked.append(mine)
+            await asyncio.sleep(0.01)
+            if b"broken" in mine:
+                raise ValueError("broken")
+            return mine
+
+        return cache.get_many(keys, compute)
+
+    first, second, third = await asyncio.gather(
+        computing(b"a", b"broken"), computing(b"a", b"b"), computing(b"b", b"broken", b"c"), return_exceptions=True
+    )
+    assert (str(first), second, str(third)) == ("broken", [b"a", b"b"], "broken")
+    assert sorted(asked) == [[b"a"], [b"a", b"broken"], [b"b"], [b"broken"], [b"c"]]
+    assert await cache.get_many([b"a"], None) == [b"a"]
+
+
+async def test_a_small_request_does_not_wait_for_a_large_one():
+    cache: EmbeddingCache[int] = EmbeddingCache(max_entries=10)
+    large_may_end = asyncio.Event()
+    computed = []
+
+    async def slowly(missing):
+        await large_may_end.wait()
+        return [0 for _ in missing]
+
+    async def quickly(missing):
+        computed.append(missing)
+        await asyncio.sleep(0.01)
+        return [1 for _ in missing]
+
+    large = asyncio.create_task(cache.get_many([b"a", b"b", b"c"], slowly))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*(cache.get_many([b"a"], quickly) for _ in range(20))) == [[1]] * 20
+    assert computed == [[0]]
+    large_may_end.set()
+    assert await large == [0, 0, 0]
+
+
 async def test_a_row_that_is_kept_does_not_keep_its_batch():
     cache: EmbeddingCache[np.ndarray] = EmbeddingCache(max_entries=10)
     batch = np.ones((100, 4))

@@ -30,6 +30,10 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
+def request_of(headers: dict[str, str]) -> dict:
+    return {"type": "http", "headers": Headers(headers).raw, "client": ("10.0.0.7", 4711)}
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -47,6 +51,20 @@ def test_without_a_valid_key_nothing_is_told(guarded, path, headers):
     assert response.status_code == 401
     assert response.json()["error"]["type"] == "unauthorized"
     assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("headers", [bearer("key-a"), {"authorization": "bearer  key-a "}, {"x-api-key": "key-a"}])
+def test_a_caller_is_the_same_however_the_key_is_sent(monkeypatch, headers):
+    monkeypatch.setenv("MMRAG_API_KEYS", "key-a=alpha")
+    assert Access(AccessConfig()).caller(request_of(headers)) == "key key-a"
+
+
+@pytest.mark.parametrize("keys", ["", "key-a=alpha"])
+def test_who_makes_up_keys_is_one_caller(monkeypatch, keys):
+    monkeypatch.setenv("MMRAG_API_KEYS", keys)
+    access = Access(AccessConfig())
+    callers = {access.caller(request_of(headers)) for headers in ({}, bearer("made"), {"x-api-key": "up"})}
+    assert callers == {"address 10.0.0.7"}
 
 
 def test_tenants_see_their_own_documents_only(guarded):

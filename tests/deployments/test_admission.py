@@ -8,7 +8,12 @@ from deployments.admission import Admission
 from deployments.wait_bound import MIN_ANSWERS, MIN_LIMIT, MIN_WINDOW_S
 from mmrag.errors import Overloaded
 
-BOUNDS = {"max_requests": 2, "max_bytes": 100, "max_arriving": 2, "max_wait_s": {}}
+
+def key_of(scope) -> str:
+    return dict(scope["headers"])[b"x-api-key"].decode()
+
+
+BOUNDS = {"max_requests": 2, "max_bytes": 100, "max_arriving": 2, "max_wait_s": {}, "caller_of": key_of}
 
 
 class Door:
@@ -69,7 +74,7 @@ async def test_slow_bodies_of_one_key_keep_neither_others_nor_places():
     for task in slow:
         task.cancel()
     await asyncio.gather(*slow, return_exceptions=True)
-    assert (door.admission.num_requests, door.admission.num_bytes, door.admission.arriving) == (0, 0, {})
+    assert (door.admission.places.num_taken, door.admission.num_bytes, door.admission.arriving) == (0, 0, {})
 
 
 async def test_beyond_the_places_requests_are_refused_before_and_after_their_body():
@@ -77,7 +82,7 @@ async def test_beyond_the_places_requests_are_refused_before_and_after_their_bod
     late = door.knock(b"x", is_whole=False, key="c")
     busy = [door.knock(b"x") for _ in range(2)]
     await settled()
-    assert door.admission.num_requests == 2
+    assert door.admission.places.num_taken == 2
     await door.knock(b"x", key="b")
     await door.knock(key="b")
     assert door.statuses == [429, 429]
@@ -88,13 +93,51 @@ async def test_beyond_the_places_requests_are_refused_before_and_after_their_bod
     late.cancel()
 
 
-@pytest.mark.parametrize("chunks", [[b"x" * 101], [b"x" * 60, b"x" * 41]])
-async def test_bodies_are_bounded_together(chunks):
-    door = Door()
+async def test_bodies_are_bounded_together():
+    door = Door(max_requests=9)
+    held = [door.knock(b"x" * 25, key=key) for key in "abcd"]
+    await settled()
+    await door.knock(b"x", key="e")
+    assert door.statuses == [429]
     door.let_go.set()
+    await asyncio.gather(*held)
+    await door.knock(b"x" * 25, key="e")
+    assert door.statuses == [429, 200, 200, 200, 200, 200]
+
+
+@pytest.mark.parametrize("chunks", [[b"x" * 26], [b"x" * 20, b"x" * 6]])
+async def test_large_slow_bodies_of_one_key_leave_room_for_those_of_others(chunks):
+    door = Door(max_arriving=9)
+    slow = door.knock(b"x" * 5, is_whole=False)
+    await settled()
     await door.knock(*chunks)
-    await door.knock(b"x" * 100)
+    assert door.statuses == [429]
+    other = door.knock(b"x" * 25, key="b")
+    await settled()
+    door.let_go.set()
+    await other
     assert door.statuses == [429, 200]
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    assert (door.admission.num_bytes, door.admission.arriving_bytes) == (0, {})
+
+
+async def test_who_has_all_the_places_gets_no_more_than_half_of_them_once_another_is_refused():
+    door = Door(max_requests=4)
+    held = [door.knock(b"x") for _ in range(4)]
+    await settled()
+    await door.knock(b"x", key="b")
+    assert door.statuses == [429]
+    for task in held[:2]:
+        task.cancel()
+    await settled()
+    await door.knock(b"x")  # two places are free, but for others
+    others = [door.knock(b"x", key=key) for key in "bc"]
+    await settled()
+    assert door.statuses == [429, 429] and door.admission.places.num_taken == 4
+    door.let_go.set()
+    await asyncio.gather(*held[2:], *others)
+    assert door.statuses == [429, 429, 200, 200, 200, 200]
 
 
 async def test_when_answers_take_too_long_fewer_are_let_in():

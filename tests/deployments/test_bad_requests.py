@@ -154,11 +154,13 @@ def test_a_broken_form(http):
     error_of(http.post("/v1/answer", content=b"", headers={"content-type": "multipart/form-data"}), 400)
 
 
-@pytest.mark.parametrize("charset", ["undefined", "punycode"])
-def test_a_form_in_no_usable_charset(http, charset):
+@pytest.mark.parametrize(("charset", "status"), [("undefined", 415), ("Punycode", 415), ("UTF-8", 200)])
+def test_a_form_is_in_utf_8_or_refused(http, charset, status):
     headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
     body = '--x\r\ncontent-disposition: form-data; name="text"\r\n\r\nü\r\n--x--\r\n'.encode()
-    error_of(http.post("/v1/answer", content=body, headers=headers), 400)
+    response = http.post("/v1/answer", content=body, headers=headers)
+    assert response.status_code == status
+    assert status == 200 or "utf-8" in error_of(response, 415)["message"]
 
 
 @pytest.mark.parametrize(
@@ -222,6 +224,11 @@ def test_all_bad_documents_are_named_up_to_a_few(http):
 
 def test_too_many_documents(http):
     documents = [{"id": f"d{i}", "text": "x"} for i in range(257)]
+    assert error_of(http.post("/v1/documents", json={"documents": documents}), 413)["param"] == "documents"
+
+
+def test_too_many_documents_are_refused_before_any_is_looked_at(http):
+    documents = [0] * 257
     assert error_of(http.post("/v1/documents", json={"documents": documents}), 413)["param"] == "documents"
 
 

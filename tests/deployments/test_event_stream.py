@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fakes import EchoDecoder, ImageEmbedder, Searcher, TextEmbedder
 
+from deployments import event_stream
 from deployments.http_api import create_app
 from mmrag.cache import EmbeddingCache
 from mmrag.config import AppConfig, TextEncoderConfig
@@ -15,7 +16,7 @@ from mmrag.encoders.tokenizer import load_tokenizer
 from mmrag.errors import Unavailable
 from mmrag.knowledge.passages import Splitter
 from mmrag.pipeline import Pipeline
-from mmrag.types import Passage
+from mmrag.types import Answer, Passage
 from tests.conftest import all_well, serving
 
 PASSAGE = Passage(id="country-pe#0", document_id="country-pe", title="Peru", text="The capital is Lima.")
@@ -75,6 +76,29 @@ def test_an_answer_that_breaks_off_ends_with_its_error():
     *tokens, (last, body) = events(Haltable(Unavailable("the decoder is gone")))
     assert [data["text"] for _, data in tokens] == ["The "]
     assert last == "error" and body["error"]["type"] == "unavailable"
+
+
+@pytest.mark.parametrize("num_read", [0, 1, 2, 3])
+async def test_a_stream_that_is_not_read_is_left(monkeypatch, num_read):
+    monkeypatch.setattr(event_stream, "MAX_SEND_S", 0.05)
+    read, is_closed = [], asyncio.Event()
+
+    async def pieces():
+        try:
+            yield "Lima"
+            yield Answer("ans-1", "Lima", [])
+        finally:
+            is_closed.set()
+
+    async def send(message):
+        if len(read) == num_read:
+            await asyncio.sleep(1_000)
+        read.append(message)
+
+    async with asyncio.timeout(5):
+        stream = await event_stream.EventStream.start(pieces())
+        await stream({}, None, send)
+    assert is_closed.is_set() and len(read) == num_read
 
 
 @pytest.mark.parametrize(("state", "status"), [("ok", 200), ("does not answer", 503)])

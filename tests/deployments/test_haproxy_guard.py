@@ -45,10 +45,16 @@ pytestmark = pytest.mark.skipif(haproxy_binary() is None, reason="needs haproxy"
 
 
 @pytest.fixture
-def guard(tmp_path):
+def reader():
+    """A server that takes what it is sent, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def guard(tmp_path, reader):
     """Starts the guard from a parent of its own; returns (parent, port, path of the configuration)."""
     ports = {name: free_port() for name in ("metrics", "port", "nobody", "stats")}
-    reader = socket.create_server(("127.0.0.1", 0))  # takes what it is sent, and says nothing
     path = tmp_path / "haproxy.cfg"
     path.write_text(CONFIG.format(host="127.0.0.1", reader=reader.getsockname()[1], **ports))
     environment = os.environ | {
@@ -65,7 +71,6 @@ def guard(tmp_path):
     yield parent, ports["port"], path
     parent.kill()
     parent.wait()
-    reader.close()
 
 
 def answer(port: int) -> httpx.Response | None:
@@ -103,6 +108,17 @@ def test_a_body_that_stops_is_refused_in_our_json(guard):
     assert response.status == 400
     assert response.headers["content-type"] == "application/json"
     assert error["type"] == "malformed_request" and "did not arrive" in error["message"] and error["param"] is None
+
+
+def test_whoever_calls_is_told_by_the_address_whatever_they_say(guard, reader):
+    _, port, _ = guard
+    until(lambda: answer(port) is not None)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /reads HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 1.2.3.4\r\n\r\n")
+        with reader.accept()[0] as received:
+            head = received.recv(65_536).decode().lower()
+    said = [line.partition(": ")[2] for line in head.splitlines() if line.startswith("x-forwarded-for")]
+    assert said == ["1.2.3.4", "127.0.0.1"]  # the last counts
 
 
 def test_statistics_are_for_this_machine_only(guard):

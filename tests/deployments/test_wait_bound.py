@@ -46,12 +46,12 @@ class Server:
     def _knock(self, load: Load) -> None:
         load.num_sent += 1
         try:
-            self.bound.check()
+            self.bound.check("anybody")
         except Overloaded as error:
             load.num_refused += 1
             load.retry_after_s.append(error.retry_after_s)
             return
-        self.bound.enter()
+        self.bound.enter("anybody")
         self._waiting.append(self.now_s)
         self._start_batch()
 
@@ -59,7 +59,7 @@ class Server:
         while self._batch and self._busy_until_s <= until_s:
             self.now_s = self._busy_until_s
             for entered_s in self._batch:
-                self.bound.leave()
+                self.bound.leave("anybody")
                 self.bound.answered(self.now_s - entered_s)
                 load.took_s.append(self.now_s - entered_s)
             self._batch = []

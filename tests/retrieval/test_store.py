@@ -7,6 +7,7 @@ import pytest
 
 from mmrag.errors import ConfigurationError, InvalidRequest, NotFound
 from mmrag.retrieval import open_store
+from mmrag.retrieval.store import MAX_FIELDS
 from mmrag.types import Document, EncodedDocument, SearchRequest
 from tests.retrieval.knowledge import assert_same, brute_force, encode, random_document, unit
 
@@ -55,6 +56,13 @@ async def test_the_fields_to_filter_on_are_known(store):
     await store.upsert("u", [encode(Document(id="a", text="x", metadata={"theirs": True}))])
     assert await store.metadata_fields("t", ["size", "größe", "theirs", "none"]) == sorted(metadata)
     assert await store.metadata_fields("nobody", ["size"]) == []
+
+
+async def test_of_very_many_fields_some_are_named(store):
+    names = [f"field {i:03}" for i in range(2 * MAX_FIELDS)]
+    for half in (names[::2], names[1::2]):
+        await store.upsert("t", [encode(Document(id=half[0], text="x", metadata=dict.fromkeys(half, 1)))])
+    assert await store.metadata_fields("t", [names[-1]]) == [*names[:MAX_FIELDS], names[-1]]
 
 
 async def test_a_word_in_the_title_weighs_more(store):

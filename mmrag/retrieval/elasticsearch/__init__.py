@@ -18,7 +18,7 @@ from mmrag.retrieval.elasticsearch.scope import field_key, scope
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.retrieval.elasticsearch.versions import Versions
 from mmrag.retrieval.elasticsearch.writing import Writer, heads, refuse
-from mmrag.retrieval.store import Candidates, Key
+from mmrag.retrieval.store import MAX_FIELDS, Candidates, Key
 from mmrag.types import Document, EncodedDocument, IngestReport, Passage, SearchRequest, StoredImage
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,8 @@ class ElasticsearchStore:
     async def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:
         heads = [{"exists": {"field": "metadata"}}, {"exists": {"field": "num_records"}}]
         sampled = await self._search(tenant, heads, ["stored.document.metadata"], MAX_SAMPLED)
-        fields = {name for source in sampled for name in source["stored"]["document"]["metadata"]}
+        sampled_fields = {name for source in sampled for name in source["stored"]["document"]["metadata"]}
+        fields = {*sorted(sampled_fields)[:MAX_FIELDS], *sampled_fields.intersection(wanted)}
         for name in set(wanted) - fields:
             if await self._search(tenant, [{"exists": {"field": f"metadata.{field_key(name)}"}}], ["document"]):
                 fields.add(name)

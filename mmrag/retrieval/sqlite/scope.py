@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmrag.retrieval.filters import check_filters, comparable
+from mmrag.retrieval.store import MAX_FIELDS
 from mmrag.types import Filters
 
 _ONE_FILTER = """
@@ -21,7 +22,6 @@ _FIELDS = f"""
 WITH RECURSIVE found(field) AS (
     {_NEXT_FIELD} '' UNION ALL SELECT ({_NEXT_FIELD} found.field) FROM found WHERE found.field IS NOT NULL)
 SELECT field FROM found WHERE field IS NOT NULL LIMIT ?2"""
-MAX_FIELDS = 100
 
 
 @dataclass(frozen=True, slots=True)
