@@ -42,7 +42,7 @@ class Retriever:
         degraded = [self._complaints(branches) for branches in candidates]
         found = [self._switched_on(branches) for branches in candidates]
         fused = [self._fuse(branches, request.top_k) for request, branches in zip(requests, found, strict=True)]
-        passages = await self.store.passages(requests, [[item.key for item in items] for items in fused])
+        passages = await self.store.passages(requests, [[item.key for item in items] for items in fused], candidates)
         for request, branches, items, results in zip(requests, found, fused, passages, strict=True):
             _describe(results, request, items, branches)
         evidence = [Evidence(results, notes) for results, notes in zip(passages, degraded, strict=True)]

@@ -17,11 +17,15 @@ Scored = list[tuple[Key, float]]
 
 
 class Candidates(dict[str, Scored]):
-    """What each branch found for one request; `degraded` says in words which did not answer, or only in part."""
+    """What each branch found for one request; `degraded` says in words which did not answer, or only in part.
+
+    `content_hashes`: of documents found, where the store tells it: the content that they were found with.
+    """
 
     def __init__(self, *args: dict[str, Scored]):
         super().__init__(*args)
         self.degraded: list[str] = []
+        self.content_hashes: dict[str, str] = {}
 
 
 class Store(Protocol):
@@ -62,8 +66,12 @@ class Store(Protocol):
     async def close(self) -> None:
         """Give up connections and files."""
 
-    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+    async def passages(
+        self, requests: list[SearchRequest], keys: list[list[Key]], candidates: list[Candidates]
+    ) -> list[list[Passage]]:
         """The passages of these keys in order, with embeddings and the picture that fits the request best.
+
+        `candidates`: what the keys were found in.
 
         Those deleted in the meantime are left out; score, branches and similarities are left empty.
         """

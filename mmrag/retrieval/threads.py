@@ -36,7 +36,9 @@ class InThreads:
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         return await asyncio.to_thread(self._store.candidates, requests, count)
 
-    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+    async def passages(
+        self, requests: list[SearchRequest], keys: list[list[Key]], candidates: list[Candidates]
+    ) -> list[list[Passage]]:
         return await asyncio.to_thread(self._store.passages, requests, keys)
 
     async def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """A small random knowledge base for the tests of retrieval."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,8 @@ def encode(
         EncodedImage(StoredImage(image_id(content), content, "image/png"), embedding)
         for content, embedding in zip(contents, images, strict=True)
     ]
-    return EncodedDocument(document, document.id.encode(), encoded, pictures)
+    content = repr((document, passages, images)).encode("utf-8", "surrogatepass")
+    return EncodedDocument(document, hashlib.sha256(content).digest(), encoded, pictures)
 
 
 def random_document(random: np.random.Generator, number: int) -> EncodedDocument:

@@ -11,9 +11,10 @@ import pytest
 
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError
+from mmrag.retrieval import Retriever
 from mmrag.retrieval.elasticsearch import ElasticsearchStore
 from mmrag.retrieval.elasticsearch.branches import branches_of
-from mmrag.types import Document, SearchRequest
+from mmrag.types import Document, EncodedDocument, SearchRequest
 from tests.retrieval.knowledge import encode, unit
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -87,6 +88,39 @@ async def test_vectors_are_kept_once_for_searching_and_once_for_reading(opened, 
     [hit] = elasticsearch.call("POST", f"/{store.versions.alias}/_search")["hits"]["hits"]
     assert not {"text_vector", "image_vector", "words"} & set(hit["_source"])
     assert len(json.dumps(hit["_source"])) < 1_000
+
+
+@pytest.mark.elasticsearch
+async def test_what_is_found_again_is_read_again_only_when_it_has_changed(opened):
+    store, vector = opened(), unit(np.random.default_rng(0))
+    retriever, num_reads = Retriever(store), 0
+    sources = store.searcher.sources
+
+    async def counted(ids, *arguments, **named):
+        nonlocal num_reads
+        num_reads += bool(ids)
+        return await sources(ids, *arguments, **named)
+
+    store.searcher.sources = counted
+
+    async def search() -> list[str]:
+        [found] = await retriever.search([SearchRequest("red", vector, vector, tenant="t")])
+        return [passage.text for passage in found]
+
+    def told(text: str) -> EncodedDocument:
+        return encode(Document(id="a", title="Apple", text=text), [(text, vector)], [vector])
+
+    await store.upsert("t", [told("red")])
+    num_reads = 0
+    assert await search() == await search() == await search() == ["red"]
+    assert num_reads == 1
+    await store.upsert("t", [told("dark red")])
+    assert await search() == await search() == ["dark red"]
+    document = Document(id="a", title="Apple", text="red one. red two.")
+    await store.upsert("t", [encode(document, [("red one.", vector), ("red two.", -vector)], [])])
+    assert sorted(await search()) == ["red one.", "red two."]
+    await store.delete("t", "a")
+    assert await search() == []
 
 
 @pytest.mark.elasticsearch

@@ -7,7 +7,7 @@ import pytest
 
 from mmrag.errors import ConfigurationError, InvalidRequest, NotFound
 from mmrag.retrieval import open_store
-from mmrag.retrieval.store import MAX_FIELDS
+from mmrag.retrieval.store import MAX_FIELDS, Candidates
 from mmrag.types import Document, EncodedDocument, SearchRequest
 from tests.retrieval.knowledge import assert_same, brute_force, encode, random_document, unit
 
@@ -131,7 +131,7 @@ async def test_what_is_deleted_is_gone_from_everywhere(store):
     assert all(len(found) == 1 for found in (await store.candidates([request], 5))[0].values())
     await store.delete("t", "a")
     assert not any((await store.candidates([request], 5))[0].values())
-    assert await store.passages([request], [[("a", 0), ("a", None)]]) == [[]]
+    assert await store.passages([request], [[("a", 0), ("a", None)]], [Candidates()]) == [[]]
     with pytest.raises(NotFound, match="'a'"):
         await store.get("t", "a")
     with pytest.raises(NotFound):
@@ -164,7 +164,7 @@ async def test_a_tenant_does_not_see_another(store):
         name: dict(scored).keys() for name, scored in before.items()
     }
     assert {**after, "bm25": None} == {**before, "bm25": None}
-    assert await store.passages([request], [[("doc-30", 0), ("doc-30", None)]]) == [[]]
+    assert await store.passages([request], [[("doc-30", 0), ("doc-30", None)]], [Candidates()]) == [[]]
     with pytest.raises(NotFound):
         await store.get("ours", "doc-30")
     with pytest.raises(NotFound):
@@ -247,8 +247,10 @@ async def test_embeddings_of_other_models_are_refused(config):
 async def test_content_hashes_are_those_of_what_is_stored(store):
     random = np.random.default_rng(0)
     assert await store.content_hashes("t", ["doc-1"]) == {}
-    await store.upsert("t", [random_document(random, number) for number in range(3)])
-    assert await store.content_hashes("t", ["doc-1", "doc-2", "doc-9"]) == {"doc-1": b"doc-1", "doc-2": b"doc-2"}
+    documents = [random_document(random, number) for number in range(3)]
+    await store.upsert("t", documents)
+    hashes = {one.document.id: one.content_hash for one in documents[1:]}
+    assert await store.content_hashes("t", ["doc-1", "doc-2", "doc-9"]) == hashes
     assert await store.content_hashes("u", ["doc-1"]) == {}
 
 

@@ -158,8 +158,10 @@ class ElasticsearchStore:
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         return await self.searcher.candidates(requests, count)
 
-    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
-        return await self.searcher.passages(requests, keys)
+    async def passages(
+        self, requests: list[SearchRequest], keys: list[list[Key]], candidates: list[Candidates]
+    ) -> list[list[Passage]]:
+        return await self.searcher.passages(requests, keys, candidates)
 
     async def metadata_fields(self, tenant: str, wanted: Iterable[str]) -> list[str]:
         heads = [{"exists": {"field": "metadata"}}, {"exists": {"field": "num_records"}}]

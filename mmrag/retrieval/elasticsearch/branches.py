@@ -23,6 +23,9 @@ MAX_TERMS = 256
 MAX_LABEL_CANDIDATES = 512
 """Of a longer question only so much is looked for: Elasticsearch limits the clauses of a query."""
 
+FOUND = ["document", "position", "content_hash"]
+"""What is told of each hit. Only record 0 of a document has a content hash."""
+
 RESPONSE = ",".join(
     f"responses.{part}"
     for part in ("hits.hits._score", "hits.hits.fields", "aggregations.holders.buckets", "timed_out", "_shards.failed",
@@ -72,6 +75,12 @@ def scored(branch: Branch, response: dict[str, Any], count: int) -> Scored:
     return [((at["document"][0], at["position"][0]), factor * score + offset) for at, score in found]
 
 
+def content_hashes(response: dict[str, Any]) -> dict[str, str]:
+    """The content hash of each document whose first record was found."""
+    fields = (hit["fields"] for hit in response.get("hits", {}).get("hits", []))
+    return {at["document"][0]: at["content_hash"][0] for at in fields if "content_hash" in at}
+
+
 def trouble(response: dict[str, Any]) -> str | None:
     """What is wrong with one item of an _msearch, which says 200 whatever its items say."""
     if error := response.get("error"):
@@ -93,7 +102,7 @@ def _bm25(request: SearchRequest, terms: list[str], count: int) -> dict[str, Any
     return {
         "query": {"bool": {"must": {"combined_fields": words}, "filter": scope(request.tenant, request.filters)}},
         "size": count,
-        "docvalue_fields": ["document", "position"],
+        "docvalue_fields": FOUND,
     }
 
 
@@ -111,7 +120,7 @@ def _labels(request: SearchRequest, wanted: list[str], count: int) -> dict[str, 
         "post_filter": {"bool": {"filter": scope(request.tenant, request.filters)}},
         "aggs": {"holders": {"terms": {"field": "label", "include": wanted, "size": len(wanted)}}},
         "size": count + 1,
-        "docvalue_fields": ["document", "label"],
+        "docvalue_fields": [*FOUND, "label"],
     }
 
 
@@ -137,7 +146,7 @@ def _nearest(
     }
     if config.vector_index not in mapping.EXACT:
         knn["rescore_vector"] = {"oversample": config.oversample}
-    return {"knn": knn, "size": count, "docvalue_fields": ["document", "position"]}
+    return {"knn": knn, "size": count, "docvalue_fields": FOUND}
 
 
 def _document(hit: dict) -> tuple[str, int | None]:

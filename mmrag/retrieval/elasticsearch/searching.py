@@ -13,7 +13,8 @@ from mmrag.retrieval.best_fit import best_passage, best_picture, passage_query
 from mmrag.retrieval.elasticsearch import branches
 from mmrag.retrieval.elasticsearch.branches import Branch
 from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
-from mmrag.retrieval.elasticsearch.records import record_id, vector_of
+from mmrag.retrieval.elasticsearch.record_cache import RecordCache
+from mmrag.retrieval.elasticsearch.records import Record, record_id, vector_of
 from mmrag.retrieval.elasticsearch.scope import scope
 from mmrag.retrieval.elasticsearch.versions import Version, Versions
 from mmrag.retrieval.store import Candidates, Key
@@ -29,6 +30,7 @@ class Searcher:
         self._connection = connection
         self._versions = versions
         self._config = config
+        self._cache = RecordCache()
 
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         """For each request and branch the best candidates; a branch that does not answer is named in `degraded`."""
@@ -51,24 +53,43 @@ class Searcher:
             self._versions.forget()  # the index is another than it was
         return _gathered(requests, asked, responses, count)
 
-    async def passages(self, requests: list[SearchRequest], keys: list[list[Key]]) -> list[list[Passage]]:
+    async def passages(
+        self, requests: list[SearchRequest], keys: list[list[Key]], candidates: list[Candidates]
+    ) -> list[list[Passage]]:
         """The passages of these keys in order."""
         wanted = [(request, key) for request, of_request in zip(requests, keys, strict=True) for key in of_request]
+        sources = self._remembered(requests, keys, candidates)
         # Record 0 is what the document is as a whole, and its first passage: often that is all there is to it.
         ids = {record_id(request.tenant, document, n or 0) for request, (document, n) in wanted}
         ids |= {record_id(request.tenant, document, 0) for request, (document, _) in wanted}
         budget_s = _budget_s(requests, self._config.timeout_s)
-        sources = await self.sources(sorted(ids), budget_s=budget_s)
+        sources |= await self._read(ids - sources.keys(), budget_s)
         places = await self._places(wanted, sources, budget_s)
         placed = {
             record_id(request.tenant, document, place)
             for (request, (document, _)), place in zip(wanted, places, strict=True)
         }
-        sources |= await self.sources(sorted(placed - ids), budget_s=budget_s)
+        sources |= await self._read(placed - ids, budget_s)
         found = iter(
             [_passage(request, key[0], place, sources) for (request, key), place in zip(wanted, places, strict=True)]
         )
         return [[passage for _ in of_request if (passage := next(found))] for of_request in keys]
+
+    def _remembered(
+        self, requests: list[SearchRequest], keys: list[list[Key]], candidates: list[Candidates]
+    ) -> dict[str, Record]:
+        found = {}
+        for request, of_request, branches_found in zip(requests, keys, candidates, strict=True):
+            for document, _ in of_request:
+                head = record_id(request.tenant, document, 0)
+                if record := self._cache.get(head, branches_found.content_hashes.get(document)):
+                    found[head] = record
+        return found
+
+    async def _read(self, ids: set[str], budget_s: float) -> dict[str, Record]:
+        sources = await self.sources(sorted(ids), budget_s=budget_s)
+        self._cache.keep(sources)
+        return sources
 
     async def sources(
         self, ids: list[str], fields: list[str] | None = None, budget_s: float | None = None
@@ -185,6 +206,7 @@ def _gathered(
         # What the shards that answered found, or found in time, is worth having.
         if "error" not in response:
             found[i][branch.name] = branches.scored(branch, response, count)
+            found[i].content_hashes |= branches.content_hashes(response)
         else:
             found[i].pop(branch.name, None)
         if problem := branches.trouble(response):
