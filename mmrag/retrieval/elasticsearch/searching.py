@@ -30,7 +30,7 @@ class Searcher:
         self._connection = connection
         self._versions = versions
         self._config = config
-        self._cache = RecordCache()
+        self.cache = RecordCache()
 
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         """For each request and branch the best candidates; a branch that does not answer is named in `degraded`."""
@@ -82,13 +82,13 @@ class Searcher:
         for request, of_request, branches_found in zip(requests, keys, candidates, strict=True):
             for document, _ in of_request:
                 head = record_id(request.tenant, document, 0)
-                if record := self._cache.get(head, branches_found.content_hashes.get(document)):
+                if record := self.cache.get(head, branches_found.content_hashes.get(document)):
                     found[head] = record
         return found
 
     async def _read(self, ids: set[str], budget_s: float) -> dict[str, Record]:
         sources = await self.sources(sorted(ids), budget_s=budget_s)
-        self._cache.keep(sources)
+        self.cache.keep(sources)
         return sources
 
     async def sources(
