@@ -89,7 +89,7 @@ class _Held:
         self._bounds, self._caller, self._wait_bound = bounds, caller, wait_bound
         self._num_bytes = self._num_arriving_bytes = 0
         self._entered_s = 0.0
-        self._is_arriving = self._has_place = False
+        self._is_arriving = self._has_place = self._is_waiting = False
 
     def begin(self, has_body: bool) -> None:
         self._check()
@@ -117,9 +117,8 @@ class _Held:
 
     def timed(self, send: Send) -> Send:
         async def timed_send(message: Message) -> None:
-            # Until an answer begins: how fast a stream is read says nothing about us.
-            if message["type"] == "http.response.start" and self._has_place and _is_measured(message["status"]):
-                self._wait_bound.answered(time.monotonic() - self._entered_s)
+            if message["type"] == "http.response.start" and self._is_waiting:
+                self._begin(message["status"])
             await send(message)
 
         return timed_send
@@ -129,6 +128,19 @@ class _Held:
         self._bounds.num_bytes -= self._num_bytes
         if self._has_place:
             self._bounds.places.give_back(self._caller)
+            self._stop_waiting()
+
+    def _begin(self, status: int) -> None:
+        # An answer begins: how long a stream is, and how fast it is read, says nothing about who waits.
+        if status < 400 or status == _DEADLINE_EXCEEDED:
+            self._wait_bound.answered(time.monotonic() - self._entered_s)
+        elif status >= 500:
+            self._wait_bound.interrupted()
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
             self._wait_bound.leave(self._caller)
 
     def _arriving(self, num_bytes: int) -> None:
@@ -149,7 +161,7 @@ class _Held:
 
     def _take_place(self) -> None:
         self._bounds.places.take(self._caller)
-        self._has_place, self._entered_s = True, time.monotonic()
+        self._has_place, self._is_waiting, self._entered_s = True, True, time.monotonic()
         self._wait_bound.enter(self._caller)
 
     def _stop_arriving(self) -> None:
@@ -159,10 +171,6 @@ class _Held:
             self._bounds.arriving_bytes[self._caller] -= self._num_arriving_bytes
             if not self._bounds.arriving[self._caller]:
                 del self._bounds.arriving[self._caller], self._bounds.arriving_bytes[self._caller]
-
-
-def _is_measured(status: int) -> bool:
-    return status < 400 or status == _DEADLINE_EXCEEDED  # what is refused takes no time
 
 
 def _has_body(scope: Scope) -> bool:

@@ -66,6 +66,10 @@ class WaitBound:
             self._adjust(self._num_answers / window_s, self._sum_s / self._num_answers)
             self._open_window()
 
+    def interrupted(self) -> None:
+        """Something failed that is needed for answers: what was measured until now says nothing of when it is back."""
+        self._open_window()
+
     def _note_alone(self) -> None:
         if self._num_answers:
             self._alone_s = min(self._alone_s, self._sum_s / self._num_answers)

@@ -10,16 +10,22 @@ from mmrag.types import Document, EncodedDocument, Passage, SearchRequest, Store
 
 
 class InThreads:
-    """`mmrag.retrieval.store.Store` over the embedded store, each call in a thread."""
+    """`mmrag.retrieval.store.Store` over the embedded store, each call in a thread.
+
+    One at a time writes: those that wait for their turn take no thread from those that read.
+    """
 
     def __init__(self, store: SqliteStore):
         self._store = store
+        self._writing = asyncio.Lock()
 
     async def upsert(self, tenant: str, documents: list[EncodedDocument]) -> None:
-        await asyncio.to_thread(self._store.upsert, tenant, documents)
+        async with self._writing:
+            await asyncio.to_thread(self._store.upsert, tenant, documents)
 
     async def delete(self, tenant: str, document_id: str) -> None:
-        await asyncio.to_thread(self._store.delete, tenant, document_id)
+        async with self._writing:
+            await asyncio.to_thread(self._store.delete, tenant, document_id)
 
     async def get(self, tenant: str, document_id: str) -> Document:
         return await asyncio.to_thread(self._store.get, tenant, document_id)

@@ -54,6 +54,15 @@ class Door:
         return asyncio.create_task(self.admission(scope, receive, send))
 
 
+class StreamDoor(Door):
+    """Answers begin at once and end when they are let go."""
+
+    async def app(self, scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await self.let_go.wait()
+        await send({"type": "http.response.body", "body": b""})
+
+
 async def settled() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -91,6 +100,19 @@ async def test_beyond_the_places_requests_are_refused_before_and_after_their_bod
     await door.knock(b"x", key="b")
     assert door.statuses == [429, 429, 200, 200, 200]
     late.cancel()
+
+
+async def test_long_streams_are_not_taken_for_requests_that_wait():
+    door = StreamDoor(max_requests=200, max_wait_s={"/v1/answer": 0.2})
+    streams = [door.knock() for _ in range(60)]
+    await asyncio.sleep(0.6)
+    streams += [door.knock() for _ in range(60)]
+    await settled()
+    assert door.statuses == [200] * 120
+    assert door.admission.places.num_taken == 120
+    door.let_go.set()
+    await asyncio.gather(*streams)
+    assert door.admission.places.num_taken == 0
 
 
 async def test_bodies_are_bounded_together():

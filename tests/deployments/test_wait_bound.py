@@ -110,6 +110,16 @@ def test_a_quiet_service_takes_a_burst():
     assert server.take(400, duration_s=0.3).num_refused == 0
 
 
+def test_what_failed_while_something_was_away_is_not_held_against_those_who_come_later():
+    server = Server(60)
+    server.take(30)
+    server.bound.enter("waits all the while")
+    server.now_s += 60
+    server.bound.interrupted()
+    assert server.take(45).num_refused == 0
+    assert server.bound.limit > MIN_LIMIT
+
+
 def test_more_are_let_in_when_the_service_grows():
     server = Server(20)
     server.take(100)

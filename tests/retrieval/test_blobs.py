@@ -37,6 +37,7 @@ def test_what_could_not_be_written_leaves_nothing_behind(tmp_path):
     written = subprocess.run(
         [sys.executable, "-c", WRITES_ON_A_SMALL_DISK, str(tmp_path / "blobs")], stderr=subprocess.PIPE, text=True
     )
-    assert written.returncode == 1 and "File too large" in written.stderr
+    assert written.returncode == 1
+    assert "mmrag.errors.Unavailable" in written.stderr and "File too large" in written.stderr
     assert FileBlobs(tmp_path / "blobs").get("a", "x") is None
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
