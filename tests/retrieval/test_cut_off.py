@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mmrag.errors import Unavailable
+from mmrag.retrieval import Retriever
 from mmrag.retrieval.elasticsearch import ElasticsearchStore
-from mmrag.types import Document, EncodedDocument
+from mmrag.types import Document, EncodedDocument, SearchRequest
 from tests.retrieval.knowledge import encode, unit
 
 pytestmark = pytest.mark.elasticsearch
@@ -65,3 +66,21 @@ async def test_a_delete_that_was_cut_off_is_not_taken_for_up_to_date(opened, ela
         await store.delete("t", "a")
     await store.delete("t", "a")
     assert _num_records(elasticsearch, store) == 0
+
+
+async def test_two_who_write_one_document_at_a_time_leave_no_text_of_one_under_the_title_of_the_other(opened):
+    store, apple, bread = opened(), _document("apple", 3), _document("bread", 2)
+    await store.versions.writable(16)
+    for encoded in (apple, bread):  # neither has seen what the other wrote
+        await store.writer.put(store.versions.alias, "t", [encoded], {}, True)
+    [found] = await Retriever(store).search([SearchRequest("apple bread", apple.passages[2].embedding, tenant="t")])
+    assert {(passage.title, passage.text) for passage in found} == {("bread", "bread 0. "), ("bread", "bread 1. ")}
+
+
+async def test_what_is_found_of_a_later_record_is_not_taken_for_what_the_document_is(opened):
+    store, apple, bread = opened(), _document("apple", 2), _document("bread", 1)
+    await store.upsert("t", [apple])
+    await store.writer.put(store.versions.alias, "t", [bread], {}, True)
+    [found] = await store.candidates([SearchRequest("apple", tenant="t")], 5)
+    assert [key for key, _ in found["bm25"]] == [("a", 1)]
+    assert found.content_hashes == {}

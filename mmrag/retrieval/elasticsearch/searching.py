@@ -14,13 +14,16 @@ from mmrag.retrieval.elasticsearch import branches
 from mmrag.retrieval.elasticsearch.branches import Branch
 from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
 from mmrag.retrieval.elasticsearch.record_cache import RecordCache
-from mmrag.retrieval.elasticsearch.records import Record, record_id, vector_of
+from mmrag.retrieval.elasticsearch.records import Record, belongs, record_id, vector_of
 from mmrag.retrieval.elasticsearch.scope import scope
 from mmrag.retrieval.elasticsearch.versions import Version, Versions
 from mmrag.retrieval.store import Candidates, Key
 from mmrag.types import Passage, SearchRequest
 
 log = logging.getLogger(__name__)
+
+PLACE = ["position", "content_hash", "stored.embedding"]
+"""All of a record that tells how well it fits."""
 
 
 class Searcher:
@@ -150,22 +153,27 @@ class Searcher:
     ) -> list[int]:
         # Where a document was found, not a place in it, the passage that fits best stands for it.
         places = [position or 0 for _, (_, position) in wanted]
-        open_ones = [i for i, (request, key) in enumerate(wanted) if _is_open(request, key, sources)]
-        found = await asyncio.gather(*(self._best_place(*wanted[i], budget_s) for i in open_ones))
-        for i, place in zip(open_ones, found, strict=True):
+        heads = {
+            i: sources[record_id(request.tenant, key[0], 0)]
+            for i, (request, key) in enumerate(wanted)
+            if _is_open(request, key, sources)
+        }
+        found = await asyncio.gather(*(self._best_place(wanted[i][0], head, budget_s) for i, head in heads.items()))
+        for i, place in zip(heads, found, strict=True):
             places[i] = place
         return places
 
-    async def _best_place(self, request: SearchRequest, key: Key, budget_s: float) -> int:
-        query = [*scope(request.tenant), {"term": {"document": key[0]}}]
+    async def _best_place(self, request: SearchRequest, head: Record, budget_s: float) -> int:
+        query = [*scope(request.tenant), {"term": {"document": head["document"]}}]
         found = await self._connection.call(
             "POST",
             f"/{self._versions.alias}/_search",
-            {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": ["position", "stored.embedding"]},
+            {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": PLACE},
             {"filter_path": "hits.hits._source"},
             budget_s,
         )
-        sources = sorted((hit["_source"] for hit in found.get("hits", {}).get("hits", [])), key=_position)
+        hits = [hit["_source"] for hit in found.get("hits", {}).get("hits", [])]
+        sources = sorted((source for source in hits if belongs(source, head)), key=_position)
         embeddings = [vector_of(source.get("stored", {}).get("embedding")) for source in sources]
         return _position(sources[best_passage(request, embeddings)]) if sources else 0
 
@@ -223,6 +231,8 @@ def _passage(
     head = sources.get(record_id(request.tenant, document, 0))
     record = sources.get(record_id(request.tenant, document, position))
     if head is None or record is None or "text" not in record["stored"] or head["tenant"] != request.tenant:
+        return None
+    if not belongs(record, head):  # another content's, which was written over or is being written
         return None
     whole, stored = head["stored"]["document"], record["stored"]
     pictures = whole["pictures"]
