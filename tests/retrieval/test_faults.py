@@ -102,6 +102,28 @@ async def test_nobody_waits_beyond_a_deadline(open_retriever, proxy, where):
         await asyncio.wait_for(retriever.search([_request(deadline_s=time.time() + 1.0)]), 60)
 
 
+async def test_one_who_is_late_takes_nothing_from_the_others(open_retriever):
+    retriever = await open_retriever()
+    late, other = _request(deadline_s=time.time() - 1.0), _request(deadline_s=time.time() + 30.0)
+    assert [len(found) for found in await retriever.search([late, other])] == [5, 5]
+
+
+async def test_silence_towards_those_in_a_hurry_is_no_reason_to_ask_no_more(open_retriever, proxy):
+    retriever = await open_retriever()
+    proxy.trouble, proxy.num_left = "silent", FAILURES_TO_OPEN
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(Unavailable):
+            await retriever.search([_request(deadline_s=time.time() + 0.1)])
+    assert len((await retriever.search([_request()]))[0]) == 5
+
+
+async def test_evidence_comes_without_the_fields_to_filter_on_where_they_are_not_told(open_retriever, proxy):
+    retriever = await open_retriever(TIMEOUT_S)
+    proxy.trouble, proxy.where = 503, "/_search"
+    plain, filtered = await retriever.search([_request(), _request(filters={"size": 3})])
+    assert (len(plain), list(filtered), filtered.metadata_fields) == (5, [], [])
+
+
 def _without_first(status: int):
     def change(content: dict) -> dict:
         error = {"type": "search_phase_execution_exception", "reason": "all shards failed"}

@@ -201,9 +201,11 @@ def _check_dimensions(requests: list[SearchRequest], version: Version) -> None:
 
 
 def _budget_s(requests: list[SearchRequest], timeout_s: float) -> float:
-    # Half of the time that is left, so that there is some for the answer, with what was found or without.
-    deadlines = [request.deadline_s for request in requests if request.deadline_s is not None]
-    return max(0.01, min([timeout_s, *((deadline - time.time()) / 2 for deadline in deadlines)]))
+    # Half of the time that is left, so that there is some for the answer, with what was found or without; of the one
+    # who has most: who has less ends its own waiting, and must not end that of the others.
+    now_s = time.time()
+    left_s = [timeout_s if one.deadline_s is None else (one.deadline_s - now_s) / 2 for one in requests]
+    return max(0.01, min(timeout_s, max(left_s, default=timeout_s)))
 
 
 def _gathered(
