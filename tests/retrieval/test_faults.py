@@ -159,6 +159,20 @@ async def test_an_item_that_fails_once_is_asked_again(open_retriever, proxy):
     assert not found.degraded and any("bm25" in passage.branches for passage in found)
 
 
+async def test_what_the_other_branches_found_is_kept_when_asking_one_again_fails(open_retriever, proxy):
+    retriever = await open_retriever(TIMEOUT_S)
+
+    def fail_from_now_on(content: dict) -> dict:
+        proxy.trouble = 503
+        return _without_first(429)(content)
+
+    proxy.trouble, proxy.where = fail_from_now_on, "_msearch"
+    [found] = await retriever.search([_request()])
+    assert len(found) == 5
+    assert found.degraded == ["bm25: this branch of the search does not answer"]
+    assert proxy.num_troubled > 1
+
+
 def _all_items_busy(content: dict) -> dict:
     for item in content["items"][::2]:
         [result] = item.values()

@@ -125,7 +125,12 @@ class Searcher:
         pending = list(range(len(asked)))
         for attempt in range(self._config.max_retries + 1):
             left_s = give_up_at - time.monotonic()
-            found = await self._msearch([asked[i] for i in pending], left_s)
+            try:
+                found = await self._msearch([asked[i] for i in pending], left_s)
+            except Unavailable:
+                if attempt == 0:
+                    raise
+                break  # what the other branches found is worth having
             for i, response in zip(pending, found, strict=True):
                 responses[i] = response
             pending = [i for i in pending if responses[i].get("status") in TRANSIENT]
