@@ -11,7 +11,8 @@ from mmrag.errors import Unavailable
 from mmrag.retrieval import Retriever
 from mmrag.retrieval.elasticsearch import ElasticsearchStore
 from mmrag.retrieval.elasticsearch.connection import FAILURES_TO_OPEN, OPEN_S
-from mmrag.types import SearchRequest
+from mmrag.retrieval.store import Candidates
+from mmrag.types import EncodedPassage, SearchRequest
 from tests.retrieval.knowledge import random_document, unit
 from tests.unreliable_proxy import unreliable_proxy
 
@@ -122,6 +123,28 @@ async def test_evidence_comes_without_the_fields_to_filter_on_where_they_are_not
     proxy.trouble, proxy.where = 503, "/_search"
     plain, filtered = await retriever.search([_request(), _request(filters={"size": 3})])
     assert (len(plain), list(filtered), filtered.metadata_fields) == (5, [], [])
+
+
+async def test_reading_passages_takes_no_longer_than_the_time_for_it_however_many_steps_it_has(
+    open_retriever, monkeypatch
+):
+    store, random = (await open_retriever()).store, np.random.default_rng(2)
+    document = random_document(random, 99)
+    document.passages[:] = [EncodedPassage(f"part {i}", 7 * i, 7 * i + 6, unit(random)) for i in range(3)]
+    await store.upsert("u", [document])
+    call, budgets_s = store._connection.call, []
+
+    async def slow(method, path, body=None, params=None, budget_s=None):
+        budgets_s.append(budget_s)
+        await asyncio.sleep(0.1)
+        return await call(method, path, body, params, budget_s)
+
+    monkeypatch.setattr(store._connection, "call", slow)
+    # The last passage fits best: the document is read, then where the best place is, then that.
+    request = SearchRequest(text_embedding=document.passages[2].embedding, tenant="u", deadline_s=time.time() + 20.0)
+    [[passage]] = await store.passages([request], [[("doc-99", None)]], [Candidates()])
+    assert passage.id == "doc-99#2"
+    assert len(budgets_s) == 3 and budgets_s[2] <= budgets_s[1] - 0.1 <= budgets_s[0] - 0.2 <= 9.8
 
 
 def _without_first(status: int):

@@ -65,14 +65,14 @@ class Searcher:
         # Record 0 is what the document is as a whole, and its first passage: often that is all there is to it.
         ids = {record_id(request.tenant, document, n or 0) for request, (document, n) in wanted}
         ids |= {record_id(request.tenant, document, 0) for request, (document, _) in wanted}
-        budget_s = _budget_s(requests, self._config.timeout_s)
-        sources |= await self._read(ids - sources.keys(), budget_s)
-        places = await self._places(wanted, sources, budget_s)
+        give_up_at = time.monotonic() + _budget_s(requests, self._config.timeout_s)
+        sources |= await self._read(ids - sources.keys(), give_up_at)
+        places = await self._places(wanted, sources, give_up_at)
         placed = {
             record_id(request.tenant, document, place)
             for (request, (document, _)), place in zip(wanted, places, strict=True)
         }
-        sources |= await self._read(placed - ids, budget_s)
+        sources |= await self._read(placed - ids, give_up_at)
         found = iter(
             [_passage(request, key[0], place, sources) for (request, key), place in zip(wanted, places, strict=True)]
         )
@@ -89,8 +89,8 @@ class Searcher:
                     found[head] = record
         return found
 
-    async def _read(self, ids: set[str], budget_s: float) -> dict[str, Record]:
-        sources = await self.sources(sorted(ids), budget_s=budget_s)
+    async def _read(self, ids: set[str], give_up_at: float) -> dict[str, Record]:
+        sources = await self.sources(sorted(ids), budget_s=_left_s(give_up_at))
         self.cache.keep(sources)
         return sources
 
@@ -154,7 +154,7 @@ class Searcher:
         return responses
 
     async def _places(
-        self, wanted: list[tuple[SearchRequest, Key]], sources: dict[str, dict[str, Any]], budget_s: float
+        self, wanted: list[tuple[SearchRequest, Key]], sources: dict[str, dict[str, Any]], give_up_at: float
     ) -> list[int]:
         # Where a document was found, not a place in it, the passage that fits best stands for it.
         places = [position or 0 for _, (_, position) in wanted]
@@ -163,7 +163,8 @@ class Searcher:
             for i, (request, key) in enumerate(wanted)
             if _is_open(request, key, sources)
         }
-        found = await asyncio.gather(*(self._best_place(wanted[i][0], head, budget_s) for i, head in heads.items()))
+        left_s = _left_s(give_up_at)
+        found = await asyncio.gather(*(self._best_place(wanted[i][0], head, left_s) for i, head in heads.items()))
         for i, place in zip(heads, found, strict=True):
             places[i] = place
         return places
@@ -211,6 +212,10 @@ def _budget_s(requests: list[SearchRequest], timeout_s: float) -> float:
     now_s = time.time()
     left_s = [timeout_s if one.deadline_s is None else (one.deadline_s - now_s) / 2 for one in requests]
     return max(0.01, min(timeout_s, max(left_s, default=timeout_s)))
+
+
+def _left_s(give_up_at: float) -> float:
+    return max(0.01, give_up_at - time.monotonic())
 
 
 def _gathered(
