@@ -17,7 +17,7 @@ from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, Record, dim
 from mmrag.retrieval.elasticsearch.scope import field_key, scope
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.retrieval.elasticsearch.versions import Versions
-from mmrag.retrieval.elasticsearch.writing import Writer, heads, refuse
+from mmrag.retrieval.elasticsearch.writing import IndexGone, Writer, heads, refuse
 from mmrag.retrieval.store import MAX_FIELDS, Candidates, Key
 from mmrag.types import Document, EncodedDocument, IngestReport, Passage, SearchRequest, StoredImage
 
@@ -99,14 +99,23 @@ class ElasticsearchStore:
         dimensions = dimensions_of(documents)
         if len(dimensions) > 1:
             raise ConfigurationError(f"embeddings of different dimensions cannot be compared: {sorted(dimensions)}")
-        await self.versions.writable(next(iter(dimensions), None))
+        dimension = next(iter(dimensions), None)
+        await self.versions.writable(dimension)
         await self.pictures.put(tenant, documents)
-        refused = await self.writer.put(self.versions.alias, tenant, documents, known, not self._num_loads)
+        try:
+            refused = await self._put(tenant, documents, known)
+        except IndexGone:
+            self.versions.forget()
+            await self.versions.writable(dimension)
+            refused = await self._put(tenant, documents, known)
         # Again, because somebody who deleted the last document with such a picture may have taken it away meanwhile.
         await self.pictures.put(tenant, documents)
         replaced = {one.document.id: known[one.document.id] for one in documents if one.document.id in known}
         await self._forget_pictures(tenant, replaced)
         return refused
+
+    async def _put(self, tenant: str, documents: list[EncodedDocument], known: dict[str, Head]) -> dict[str, str]:
+        return await self.writer.put(self.versions.alias, tenant, documents, known, not self._num_loads)
 
     async def delete(self, tenant: str, document_id: str) -> None:
         known = await self.heads(tenant, [document_id])
@@ -203,7 +212,9 @@ class ElasticsearchStore:
             return []
         query = {"bool": {"filter": [*scope(tenant), *conditions]}}
         body = {"query": query, "size": size, "_source": fields}
-        found = await self._connection.call("POST", f"/{self.versions.alias}/_search", body)
+        found = await self.versions.read("_search", body)
+        if found is None:
+            return []
         if found["_shards"]["failed"]:
             raise Unavailable("a part of the knowledge base does not answer")
         return [hit["_source"] for hit in found["hits"]["hits"]]

@@ -36,6 +36,9 @@ MAX_DEAD_NODE_S = 5.0
 TRANSIENT = {408, 429, 502, 503, 504}
 """HTTP states, of whole responses and of items in them, that another attempt may better."""
 
+INDEX_GONE = "index_not_found_exception"
+"""The kind of error that an index, or an alias, answers with that is not there."""
+
 JSON, LINES = "application/vnd.elasticsearch+json", "application/vnd.elasticsearch+x-ndjson"
 _AS_OF_8 = {"accept": f"{JSON}; compatible-with=8"}
 

@@ -5,14 +5,12 @@ import logging
 import time
 from typing import Any
 
-from elasticsearch import ApiError
-
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError, Unavailable
 from mmrag.retrieval.best_fit import best_passage, best_picture, passage_query
 from mmrag.retrieval.elasticsearch import branches
 from mmrag.retrieval.elasticsearch.branches import Branch
-from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
+from mmrag.retrieval.elasticsearch.connection import INDEX_GONE, TRANSIENT, Connection, as_lines, pause_s
 from mmrag.retrieval.elasticsearch.record_cache import RecordCache
 from mmrag.retrieval.elasticsearch.records import Record, belongs, record_id, vector_of
 from mmrag.retrieval.elasticsearch.scope import scope
@@ -105,17 +103,14 @@ class Searcher:
         if not ids:
             return {}
         params = {"_source_includes": ",".join(fields)} if fields else {}
-        try:
-            found = await self._connection.call(
-                "POST", f"/{self._versions.alias}/_mget", {"ids": ids}, params, budget_s
-            )
-        except ApiError as error:
-            if error.status_code == 404:
-                return {}
-            raise
+        found = await self._versions.read("_mget", {"ids": ids}, params, budget_s)
+        if found is None:
+            return {}
         failed = [item["error"] for item in found["docs"] if "error" in item]
-        if any(error.get("type") != "index_not_found_exception" for error in failed):
+        if any(error.get("type") != INDEX_GONE for error in failed):
             raise Unavailable("a part of the knowledge base does not answer")
+        if failed:
+            self._versions.forget()
         return {item["_id"]: item["_source"] for item in found["docs"] if item.get("found")}
 
     async def _ask(self, asked: list[Branch], budget_s: float) -> list[dict[str, Any]]:
@@ -171,14 +166,9 @@ class Searcher:
 
     async def _best_place(self, request: SearchRequest, head: Record, budget_s: float) -> int:
         query = [*scope(request.tenant), {"term": {"document": head["document"]}}]
-        found = await self._connection.call(
-            "POST",
-            f"/{self._versions.alias}/_search",
-            {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": PLACE},
-            {"filter_path": "hits.hits._source"},
-            budget_s,
-        )
-        hits = [hit["_source"] for hit in found.get("hits", {}).get("hits", [])]
+        body = {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": PLACE}
+        found = await self._versions.read("_search", body, {"filter_path": "hits.hits._source"}, budget_s)
+        hits = [hit["_source"] for hit in (found or {}).get("hits", {}).get("hits", [])]
         sources = sorted((source for source in hits if belongs(source, head)), key=_position)
         embeddings = [vector_of(source.get("stored", {}).get("embedding")) for source in sources]
         return _position(sources[best_passage(request, embeddings)]) if sources else 0

@@ -33,6 +33,10 @@ class Version:
         """All that it can be called."""
         return self.aliases | {self.name}
 
+    def takes(self, dimension: int | None) -> bool:
+        """Whether what has embeddings of this size (None: has none) can be written to it."""
+        return dimension is None or self.dimension in (None, dimension)
+
     @property
     def number(self) -> int:
         """Later versions have higher ones."""
@@ -75,6 +79,19 @@ class Versions:
         """Look again before the next use."""
         self._current = None
 
+    async def read(
+        self, path: str, body: dict[str, Any], params: dict[str, Any] | None = None, budget_s: float | None = None,
+        name: str | None = None,
+    ) -> dict[str, Any] | None:  # fmt: skip
+        """What the version in use answers, or the one named; None where it was deleted: the next use looks again."""
+        try:
+            return await self._connection.call("POST", f"/{name or self.alias}/{path}", body, params, budget_s)
+        except ApiError as error:
+            if error.status_code != 404:
+                raise
+            self.forget()
+            return None
+
     async def writable(self, dimension: int | None) -> Version:
         """The version in use, made where it is missing, ready for embeddings of this size.
 
@@ -82,7 +99,10 @@ class Versions:
             ConfigurationError: what is there is of other models.
         """
         version = await self.current()
-        if version is None or (version.dimension not in (None, dimension) and dimension is not None):
+        if version is not None and not version.takes(dimension):
+            self.forget()  # it may be another by now
+            version = await self.current()
+        if version is None or not version.takes(dimension):
             if version is not None and await self.count(version.name):
                 raise ConfigurationError(_other_models(self._config, "dimension", version.dimension, dimension))
             version = await self.create(dimension, is_used=True)
@@ -140,10 +160,10 @@ class Versions:
         )
 
     async def count(self, name: str, query: dict[str, Any] | None = None) -> int:
-        """How many documents of all tenants, or of those that `query` selects, are in an index."""
+        """How many documents of all tenants, or of those that `query` selects, are in an index; 0: it is gone."""
         every = [{"exists": {"field": "num_records"}}, *([query] if query else [])]
-        found = await self._connection.call("POST", f"/{name}/_count", {"query": {"bool": {"filter": every}}})
-        return found["count"]
+        found = await self.read("_count", {"query": {"bool": {"filter": every}}}, name=name)
+        return found["count"] if found else 0
 
     async def _check(self, versions: list[Version]) -> None:
         # An empty version takes any models; so does a knowledge base whose other versions are empty.

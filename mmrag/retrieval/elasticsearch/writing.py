@@ -9,7 +9,7 @@ from typing import Any
 
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import InvalidRequest, Unavailable
-from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
+from mmrag.retrieval.elasticsearch.connection import INDEX_GONE, TRANSIENT, Connection, as_lines, pause_s
 from mmrag.retrieval.elasticsearch.holding import HELD_BACK, Holds
 from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, head_of, record_id, records_of
 from mmrag.retrieval.elasticsearch.searching import Searcher
@@ -38,6 +38,10 @@ class Plan:
     heads_first: list[Operation] = field(default_factory=list)
     records: list[Operation] = field(default_factory=list)
     heads: list[Operation] = field(default_factory=list)
+
+
+class IndexGone(Unavailable):
+    """There is no such index (any more); what was to be written to it can be written to a new one."""
 
 
 class Writer:
@@ -92,6 +96,7 @@ class Writer:
         """Do all of the operations; returns why some were refused for good, by document.
 
         Raises:
+            IndexGone: the index was deleted.
             Unavailable: not all could be done in time.
         """
         refused: dict[str, str] = {}
@@ -112,7 +117,7 @@ class Writer:
                 items = None
             if items is not None:
                 operations = _not_done(operations, items, refused)
-                if any(_is_held_back(result) for item in items for result in item.values()):
+                if any(_kind(result) == HELD_BACK for item in items for result in item.values()):
                     await self._holds.release_overdue(index)
             if operations:
                 if time.monotonic() > give_up_at:
@@ -196,6 +201,8 @@ def _not_done(operations: list[Operation], items: list[dict[str, Any]], refused:
         [result] = item.values()
         if _may_pass(result):
             again.append(operation)
+        elif _kind(result) == INDEX_GONE:
+            raise IndexGone("the knowledge base was deleted while it was written to")
         elif "error" in result:
             refused[operation.document_id] = _reason(result["error"])
     if again:
@@ -204,12 +211,12 @@ def _not_done(operations: list[Operation], items: list[dict[str, Any]], refused:
 
 
 def _may_pass(result: dict[str, Any]) -> bool:
-    return result["status"] in TRANSIENT or _is_held_back(result)
+    return result["status"] in TRANSIENT or _kind(result) == HELD_BACK
 
 
-def _is_held_back(result: dict[str, Any]) -> bool:
+def _kind(result: dict[str, Any]) -> str | None:
     error = result.get("error")
-    return isinstance(error, dict) and error.get("type") == HELD_BACK
+    return error.get("type") if isinstance(error, dict) else None
 
 
 def _reason(error: Any) -> str:
