@@ -99,6 +99,34 @@ async def test_reads_never_fail_and_writes_are_not_lost_while_versions_are_swapp
         assert await store.count("t") == len(written)
 
 
+@pytest.mark.parametrize("num_steps", [1, 2])
+@pytest.mark.parametrize("is_deleted", [False, True])
+async def test_a_document_is_whole_where_versions_were_swapped_between_the_steps_of_writing_it(
+    elasticsearch_config, elasticsearch, monkeypatch, num_steps, is_deleted
+):
+    random, config = np.random.default_rng(0), elasticsearch_config
+    quick = config.model_copy(update={"timeout_s": 2.0})
+    passages = [(f"part {number}. ", unit(random)) for number in range(3)]
+    document = encode(Document(id="a", text="part 0. part 1. part 2. "), passages)
+    async with _opened(config, "model-a") as store:
+        await store.upsert("t", [encode(Document(id="b", text="x"), [("x", unit(random))])])
+        if is_deleted:
+            await store.upsert("t", [document])
+        bulk, left = store.writer.bulk, iter(range(num_steps))
+
+        async def swapped_meanwhile(index, operations):
+            if next(left, None) is None:
+                monkeypatch.setattr(store.writer, "bulk", bulk)
+                await Reindex(quick, "model-a", _never).run()
+            return await bulk(index, operations)
+
+        monkeypatch.setattr(store.writer, "bulk", swapped_meanwhile)
+        await (store.delete("t", "a") if is_deleted else store.upsert("t", [document]))
+        assert (await store.versions.current()).name == f"{config.index}-v2"
+        assert elasticsearch.call("GET", f"/{config.index}-v2/_count")["count"] == (1 if is_deleted else 4)
+        assert is_deleted or await store.get("t", "a") == document.document
+
+
 async def test_a_service_with_other_models_keeps_what_it_can_read(elasticsearch_config):
     random = np.random.default_rng(0)
     config = elasticsearch_config.model_copy(update={"write_timeout_s": 2.0})

@@ -17,7 +17,7 @@ from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, Record, dim
 from mmrag.retrieval.elasticsearch.scope import field_key, scope
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.retrieval.elasticsearch.versions import Versions
-from mmrag.retrieval.elasticsearch.writing import IndexGone, Writer, heads, refuse
+from mmrag.retrieval.elasticsearch.writing import IndexGone, Writer, heads, refuse, takes_steps
 from mmrag.retrieval.store import MAX_FIELDS, Candidates, Key
 from mmrag.types import Document, EncodedDocument, IngestReport, Passage, SearchRequest, StoredImage
 
@@ -115,14 +115,21 @@ class ElasticsearchStore:
         return refused
 
     async def _put(self, tenant: str, documents: list[EncodedDocument], known: dict[str, Head]) -> dict[str, str]:
-        return await self.writer.put(self.versions.alias, tenant, documents, known, not self._num_loads)
+        is_visible = not self._num_loads
+        return await self.versions.in_one(
+            takes_steps(documents, known),
+            lambda: self.writer.put(self.versions.alias, tenant, documents, known, is_visible),
+        )
 
     async def delete(self, tenant: str, document_id: str) -> None:
         known = await self.heads(tenant, [document_id])
         if not known:
             raise NotFound(f"there is no document {document_id!r}")
-        [head] = known.values()
-        await self.writer.delete(self.versions.alias, tenant, {document_id: head.num_records}, is_visible=True)
+        num_records = {name: head.num_records for name, head in known.items()}
+        await self.versions.in_one(
+            num_records[document_id] > 1,
+            lambda: self.writer.delete(self.versions.alias, tenant, num_records, is_visible=True),
+        )
         await self._forget_pictures(tenant, known)
 
     async def get(self, tenant: str, document_id: str) -> Document:

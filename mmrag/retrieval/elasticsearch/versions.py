@@ -6,8 +6,9 @@ while another version is being built for other models, and after. The alias `mmr
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from elasticsearch import ApiError
 
@@ -15,6 +16,8 @@ from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError
 from mmrag.retrieval.elasticsearch import mapping
 from mmrag.retrieval.elasticsearch.connection import Connection
+
+Written = TypeVar("Written")
 
 _WHAT = "*.aliases,*.mappings._meta,*.mappings.properties.text_vector.dims"
 
@@ -114,6 +117,19 @@ class Versions:
             version = await self.current()
             assert version is not None
         return version
+
+    async def in_one(self, takes_steps: bool, write: Callable[[], Awaitable[Written]]) -> Written:
+        """Write, once more where versions were swapped between its steps: the next may not have those before."""
+        version = await self.current()
+        written = await write()
+        if takes_steps and not await self._is_in_use(version):
+            self.forget()
+            written = await write()
+        return written
+
+    async def _is_in_use(self, version: Version | None) -> bool:
+        names = {one.name for one in await self.all() if self.alias in one.names}
+        return version is not None and version.name in names
 
     async def all(self) -> list[Version]:
         """Every version, oldest first."""

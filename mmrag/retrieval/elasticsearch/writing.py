@@ -11,7 +11,7 @@ from mmrag.config import ElasticsearchConfig
 from mmrag.errors import InvalidRequest, Unavailable
 from mmrag.retrieval.elasticsearch.connection import INDEX_GONE, TRANSIENT, Connection, as_lines, pause_s
 from mmrag.retrieval.elasticsearch.holding import HELD_BACK, Holds
-from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, head_of, record_id, records_of
+from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, head_of, num_records_of, record_id, records_of
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.types import EncodedDocument
 
@@ -151,6 +151,12 @@ def refuse(refused: dict[str, str]) -> None:
     if refused:
         named = "; ".join(f"{document_id!r:.80}: {reason}" for document_id, reason in list(refused.items())[:5])
         raise InvalidRequest(f"the knowledge base does not take {named}", param="documents")
+
+
+def takes_steps(documents: list[EncodedDocument], heads: dict[str, Head]) -> bool:
+    """Whether any of these is more than one record, or was."""
+    was = {document_id: head.num_records for document_id, head in heads.items()}
+    return any(max(num_records_of(one), was.get(one.document.id, 0)) > 1 for one in documents)
 
 
 def _plan(plan: Plan, tenant: str, encoded: EncodedDocument, old: Head | None, copied_from: str | None) -> None:
