@@ -60,6 +60,13 @@ async def test_what_is_written_makes_it_anew(opened, elasticsearch, elasticsearc
     assert len(found) == num_passages
 
 
+async def test_a_load_makes_it_anew(store):
+    random = np.random.default_rng(0)
+    async with store.loading():
+        await store.upsert("t", [random_document(random, number) for number in range(4)])
+    assert await store.count("t") == 4
+
+
 async def test_embeddings_of_another_size_can_be_written_where_others_were(store, elasticsearch_config, opened):
     other, random = opened(), np.random.default_rng(1)
     wide = random_document(random, 1)

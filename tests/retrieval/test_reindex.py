@@ -127,6 +127,19 @@ async def test_a_document_is_whole_where_versions_were_swapped_between_the_steps
         assert is_deleted or await store.get("t", "a") == document.document
 
 
+async def test_a_load_goes_on_where_versions_are_swapped(elasticsearch_config, elasticsearch):
+    random, config = np.random.default_rng(0), elasticsearch_config.model_copy(update={"refresh_interval": "700ms"})
+    async with _opened(config, "model-a") as store:
+        await store.upsert("t", [random_document(random, 1)])
+        async with store.loading():
+            await store.upsert("t", [random_document(random, 2)])
+            await Reindex(config.model_copy(update={"timeout_s": 2.0}), "model-a", _never).run()
+            await store.upsert("t", [random_document(random, 3)])
+        assert await store.count("t") == 3
+        [(name, index)] = elasticsearch.call("GET", f"/{config.index}-v*/_settings").items()
+        assert (name, index["settings"]["index"]["refresh_interval"]) == (f"{config.index}-v2", "700ms")
+
+
 async def test_a_service_with_other_models_keeps_what_it_can_read(elasticsearch_config):
     random = np.random.default_rng(0)
     config = elasticsearch_config.model_copy(update={"write_timeout_s": 2.0})

@@ -192,20 +192,15 @@ class ElasticsearchStore:
     @asynccontextmanager
     async def loading(self) -> AsyncIterator[None]:
         """Nothing is made searchable until the end, which is cheaper; a load that was killed leaves it to the next."""
-        version = await self.versions.writable(None)
+        await self.versions.writable(None)
         self._num_loads += 1
         try:
-            await self._set_refresh(version.name, "-1")
+            await self.versions.set_refresh("-1")
             yield
         finally:
             self._num_loads -= 1
-            if not self._num_loads:
-                await self._set_refresh(version.name, self._config.refresh_interval)
-                await self.writer.refresh(version.name)
-
-    async def _set_refresh(self, name: str, interval: str) -> None:
-        settings = {"index": {"refresh_interval": interval}}
-        await self._connection.call("PUT", f"/{name}/_settings", settings, None, self._config.write_timeout_s)
+            if not self._num_loads and await self.versions.set_refresh(self._config.refresh_interval):
+                await self.writer.refresh(self.versions.alias)
 
     async def _forget_pictures(self, tenant: str, was: dict[str, Head]) -> None:
         if self._num_loads:  # what is being loaded cannot be searched yet, so nobody could say who shows what

@@ -118,6 +118,18 @@ class Versions:
             assert version is not None
         return version
 
+    async def set_refresh(self, interval: str) -> bool:
+        """How often what was written to the version in use becomes searchable; False where it was deleted."""
+        settings = {"index": {"refresh_interval": interval}}
+        try:
+            await self._connection.call("PUT", f"/{self.alias}/_settings", settings, None, self._config.write_timeout_s)
+        except ApiError as error:
+            if error.status_code != 404:
+                raise
+            self.forget()
+            return False
+        return True
+
     async def in_one(self, takes_steps: bool, write: Callable[[], Awaitable[Written]]) -> Written:
         """Write, once more where versions were swapped between its steps: the next may not have those before."""
         version = await self.current()
