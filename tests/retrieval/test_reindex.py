@@ -158,6 +158,8 @@ async def test_a_service_with_other_models_keeps_what_it_can_read(elasticsearch_
             assert await new.get("t", "doc-3") == await old.get("t", "doc-3")
             await new.upsert("t", [encode(Document(id="new", text="x"), [("x", unit(random, 32))])])
             assert await new.count("t") == 11
+        with pytest.raises(Unavailable, match="embedded anew by other models"):  # at once: nobody will let go
+            await asyncio.wait_for(old.upsert("t", [random_document(random, 11)]), 1.5)
 
 
 async def test_a_reindex_that_was_killed_goes_on(elasticsearch_config):
@@ -207,6 +209,20 @@ async def test_writes_that_a_dead_reindex_held_back_pass_after_a_while(elasticse
         monkeypatch.undo()
         report = await Reindex(config.model_copy(update={"timeout_s": 2.0}), "model-a", _never).run()
         assert (report.num_copied, await store.count("t")) == (2, 2)
+    await connection.close()
+
+
+async def test_writes_pass_where_somebody_died_while_letting_them(elasticsearch_config):
+    random, config = np.random.default_rng(0), elasticsearch_config.model_copy(update={"write_timeout_s": 5.0})
+    connection = Connection(config)
+    holds, versions = Holds(connection, config), Versions(connection, config, "model-a")
+    async with _opened(config, "model-a") as store:
+        await store.upsert("t", [random_document(random, 1)])
+        old = await versions.current()
+        mark = await holds.hold(old.name)
+        await holds._change_aliases(taking(old.name, mark))
+        await store.upsert("t", [random_document(random, 2)])
+        assert await store.count("t") == 2
     await connection.close()
 
 
