@@ -116,20 +116,26 @@ class ElasticsearchStore:
 
     async def _put(self, tenant: str, documents: list[EncodedDocument], known: dict[str, Head]) -> dict[str, str]:
         is_visible = not self._num_loads
-        return await self.versions.in_one(
-            takes_steps(documents, known),
-            lambda: self.writer.put(self.versions.alias, tenant, documents, known, is_visible),
-        )
+        try:
+            return await self.versions.in_one(
+                takes_steps(documents, known),
+                lambda: self.writer.put(self.versions.alias, tenant, documents, known, is_visible),
+            )
+        finally:  # also where they are written, but did not become searchable
+            self.searcher.cache.drop(record_id(tenant, encoded.document.id, 0) for encoded in documents)
 
     async def delete(self, tenant: str, document_id: str) -> None:
         known = await self.heads(tenant, [document_id])
         if not known:
             raise NotFound(f"there is no document {document_id!r}")
         num_records = {name: head.num_records for name, head in known.items()}
-        await self.versions.in_one(
-            num_records[document_id] > 1,
-            lambda: self.writer.delete(self.versions.alias, tenant, num_records, is_visible=True),
-        )
+        try:
+            await self.versions.in_one(
+                num_records[document_id] > 1,
+                lambda: self.writer.delete(self.versions.alias, tenant, num_records, is_visible=True),
+            )
+        finally:
+            self.searcher.cache.drop([record_id(tenant, document_id, 0)])
         await self._forget_pictures(tenant, known)
 
     async def get(self, tenant: str, document_id: str) -> Document:

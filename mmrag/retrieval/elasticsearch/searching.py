@@ -32,6 +32,7 @@ class Searcher:
         self._versions = versions
         self._config = config
         self.cache = RecordCache()
+        versions.on_forget = lambda: self.cache.clear()
 
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         """For each request and branch the best candidates; a branch that does not answer is named in `degraded`."""

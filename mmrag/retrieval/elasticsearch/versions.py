@@ -51,6 +51,7 @@ class Versions:
 
     Attributes:
         alias: what to send requests to. Where one `version` is named, that version.
+        on_forget: called when the version in use may have become another.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Versions:
         self._connection = connection
         self._config = config
         self._current: Version | None = None
+        self.on_forget: Callable[[], None] = lambda: None
 
     async def current(self) -> Version | None:
         """The version in use; None where nothing has ever been written.
@@ -81,6 +83,7 @@ class Versions:
     def forget(self) -> None:
         """Look again before the next use."""
         self._current = None
+        self.on_forget()
 
     async def read(
         self, path: str, body: dict[str, Any], params: dict[str, Any] | None = None, budget_s: float | None = None,
