@@ -40,7 +40,7 @@ async def rows(url: str, glosses: Glosses, seconds: float, num_rounds: int) -> l
     await connection.call("POST", f"/{KEPT}/_forcemerge", None, {"max_num_segments": 1}, 1_800)
     requests = [SearchRequest(text=text, text_embedding=vector, tenant=TENANT) for text, vector in glosses.queries()]
     forgetful = ElasticsearchStore(settings)
-    forgetful.searcher.cache = RecordCache(max_records=0)
+    forgetful.searcher.cache = RecordCache(max_bytes=0)
     ours, anew = (_batcher(Retriever(one, config)) for one in (store, forgetful))
     async with _session(url) as session:
         raw = _raw(session, [_body(request, settings) for request in requests])

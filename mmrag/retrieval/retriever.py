@@ -1,6 +1,8 @@
 """From a query to passages: branches, fusion, evidence."""
 
+import asyncio
 import logging
+import time
 
 import numpy as np
 
@@ -48,8 +50,18 @@ class Retriever:
         evidence = [Evidence(results, notes) for results, notes in zip(passages, degraded, strict=True)]
         for request, one in zip(requests, evidence, strict=True):
             if request.filters and not one and not one.degraded:
-                one.metadata_fields = await self.store.metadata_fields(request.tenant, request.filters)
+                one.metadata_fields = await self._fields(request)
         return evidence
+
+    async def _fields(self, request: SearchRequest) -> list[str]:
+        # They only help to ask better: for want of them nobody's evidence is thrown away, or waits beyond a deadline.
+        left_s = None if request.deadline_s is None else (request.deadline_s - time.time()) / 2
+        try:
+            async with asyncio.timeout(left_s):
+                return await self.store.metadata_fields(request.tenant, request.filters)
+        except (Unavailable, TimeoutError) as error:
+            log.warning("the fields to filter on are not known: %r", error)
+            return []
 
     def _complaints(self, candidates: Candidates) -> list[str]:
         if candidates.degraded:

@@ -6,6 +6,7 @@ import pytest
 
 from mmrag.config import ElasticsearchConfig, RetrieverConfig
 from mmrag.retrieval import open_store
+from mmrag.retrieval.elasticsearch import ElasticsearchStore
 
 _numbers = itertools.count()
 
@@ -35,3 +36,17 @@ async def store(config):
     store = open_store(config)
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def opened(elasticsearch_config):
+    """Opens stores, and closes them at the end."""
+    stores = []
+
+    def open_one(**changes) -> ElasticsearchStore:
+        stores.append(ElasticsearchStore(elasticsearch_config.model_copy(update=changes)))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        await store.close()

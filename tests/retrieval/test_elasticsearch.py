@@ -20,20 +20,6 @@ from tests.retrieval.knowledge import encode, unit
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture
-async def opened(elasticsearch_config):
-    """Opens stores, and closes them at the end."""
-    stores = []
-
-    def open_one(**changes) -> ElasticsearchStore:
-        stores.append(ElasticsearchStore(elasticsearch_config.model_copy(update=changes)))
-        return stores[-1]
-
-    yield open_one
-    for store in stores:
-        await store.close()
-
-
 def test_the_scope_is_in_every_branch():
     vector = unit(np.random.default_rng(0))
     request = SearchRequest("an apple", vector, vector, ["fruit"], filters={"colour": ["red", 1]}, tenant="ours")

@@ -11,7 +11,8 @@ from mmrag.errors import Unavailable
 from mmrag.retrieval import Retriever
 from mmrag.retrieval.elasticsearch import ElasticsearchStore
 from mmrag.retrieval.elasticsearch.connection import FAILURES_TO_OPEN, OPEN_S
-from mmrag.types import SearchRequest
+from mmrag.retrieval.store import Candidates
+from mmrag.types import EncodedPassage, SearchRequest
 from tests.retrieval.knowledge import random_document, unit
 from tests.unreliable_proxy import unreliable_proxy
 
@@ -102,6 +103,50 @@ async def test_nobody_waits_beyond_a_deadline(open_retriever, proxy, where):
         await asyncio.wait_for(retriever.search([_request(deadline_s=time.time() + 1.0)]), 60)
 
 
+async def test_one_who_is_late_takes_nothing_from_the_others(open_retriever):
+    retriever = await open_retriever()
+    late, other = _request(deadline_s=time.time() - 1.0), _request(deadline_s=time.time() + 30.0)
+    assert [len(found) for found in await retriever.search([late, other])] == [5, 5]
+
+
+async def test_silence_towards_those_in_a_hurry_is_no_reason_to_ask_no_more(open_retriever, proxy):
+    retriever = await open_retriever()
+    proxy.trouble, proxy.num_left = "silent", FAILURES_TO_OPEN
+    for _ in range(FAILURES_TO_OPEN):
+        with pytest.raises(Unavailable):
+            await retriever.search([_request(deadline_s=time.time() + 0.1)])
+    assert len((await retriever.search([_request()]))[0]) == 5
+
+
+async def test_evidence_comes_without_the_fields_to_filter_on_where_they_are_not_told(open_retriever, proxy):
+    retriever = await open_retriever(TIMEOUT_S)
+    proxy.trouble, proxy.where = 503, "/_search"
+    plain, filtered = await retriever.search([_request(), _request(filters={"size": 3})])
+    assert (len(plain), list(filtered), filtered.metadata_fields) == (5, [], [])
+
+
+async def test_reading_passages_takes_no_longer_than_the_time_for_it_however_many_steps_it_has(
+    open_retriever, monkeypatch
+):
+    store, random = (await open_retriever()).store, np.random.default_rng(2)
+    document = random_document(random, 99)
+    document.passages[:] = [EncodedPassage(f"part {i}", 7 * i, 7 * i + 6, unit(random)) for i in range(3)]
+    await store.upsert("u", [document])
+    call, budgets_s = store._connection.call, []
+
+    async def slow(method, path, body=None, params=None, budget_s=None):
+        budgets_s.append(budget_s)
+        await asyncio.sleep(0.1)
+        return await call(method, path, body, params, budget_s)
+
+    monkeypatch.setattr(store._connection, "call", slow)
+    # The last passage fits best: the document is read, then where the best place is, then that.
+    request = SearchRequest(text_embedding=document.passages[2].embedding, tenant="u", deadline_s=time.time() + 20.0)
+    [[passage]] = await store.passages([request], [[("doc-99", None)]], [Candidates()])
+    assert passage.id == "doc-99#2"
+    assert len(budgets_s) == 3 and budgets_s[2] <= budgets_s[1] - 0.1 <= budgets_s[0] - 0.2 <= 9.8
+
+
 def _without_first(status: int):
     def change(content: dict) -> dict:
         error = {"type": "search_phase_execution_exception", "reason": "all shards failed"}
@@ -135,6 +180,20 @@ async def test_an_item_that_fails_once_is_asked_again(open_retriever, proxy):
     proxy.trouble, proxy.where, proxy.num_left = _without_first(429), "_msearch", 1
     [found] = await retriever.search([_request()])
     assert not found.degraded and any("bm25" in passage.branches for passage in found)
+
+
+async def test_what_the_other_branches_found_is_kept_when_asking_one_again_fails(open_retriever, proxy):
+    retriever = await open_retriever(TIMEOUT_S)
+
+    def fail_from_now_on(content: dict) -> dict:
+        proxy.trouble = 503
+        return _without_first(429)(content)
+
+    proxy.trouble, proxy.where = fail_from_now_on, "_msearch"
+    [found] = await retriever.search([_request()])
+    assert len(found) == 5
+    assert found.degraded == ["bm25: this branch of the search does not answer"]
+    assert proxy.num_troubled > 1
 
 
 def _all_items_busy(content: dict) -> dict:

@@ -17,7 +17,7 @@ from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, Record, dim
 from mmrag.retrieval.elasticsearch.scope import field_key, scope
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.retrieval.elasticsearch.versions import Versions
-from mmrag.retrieval.elasticsearch.writing import Writer, heads, refuse
+from mmrag.retrieval.elasticsearch.writing import IndexGone, Writer, heads, refuse, takes_steps
 from mmrag.retrieval.store import MAX_FIELDS, Candidates, Key
 from mmrag.types import Document, EncodedDocument, IngestReport, Passage, SearchRequest, StoredImage
 
@@ -99,21 +99,43 @@ class ElasticsearchStore:
         dimensions = dimensions_of(documents)
         if len(dimensions) > 1:
             raise ConfigurationError(f"embeddings of different dimensions cannot be compared: {sorted(dimensions)}")
-        await self.versions.writable(next(iter(dimensions), None))
+        dimension = next(iter(dimensions), None)
+        await self.versions.writable(dimension)
         await self.pictures.put(tenant, documents)
-        refused = await self.writer.put(self.versions.alias, tenant, documents, known, not self._num_loads)
+        try:
+            refused = await self._put(tenant, documents, known)
+        except IndexGone:
+            self.versions.forget()
+            await self.versions.writable(dimension)
+            refused = await self._put(tenant, documents, known)
         # Again, because somebody who deleted the last document with such a picture may have taken it away meanwhile.
         await self.pictures.put(tenant, documents)
         replaced = {one.document.id: known[one.document.id] for one in documents if one.document.id in known}
         await self._forget_pictures(tenant, replaced)
         return refused
 
+    async def _put(self, tenant: str, documents: list[EncodedDocument], known: dict[str, Head]) -> dict[str, str]:
+        is_visible = not self._num_loads
+        try:
+            return await self.versions.in_one(
+                takes_steps(documents, known),
+                lambda: self.writer.put(self.versions.alias, tenant, documents, known, is_visible),
+            )
+        finally:  # also where they are written, but did not become searchable
+            self.searcher.cache.drop(record_id(tenant, encoded.document.id, 0) for encoded in documents)
+
     async def delete(self, tenant: str, document_id: str) -> None:
         known = await self.heads(tenant, [document_id])
         if not known:
             raise NotFound(f"there is no document {document_id!r}")
-        [head] = known.values()
-        await self.writer.delete(self.versions.alias, tenant, {document_id: head.num_records}, is_visible=True)
+        num_records = {name: head.num_records for name, head in known.items()}
+        try:
+            await self.versions.in_one(
+                num_records[document_id] > 1,
+                lambda: self.writer.delete(self.versions.alias, tenant, num_records, is_visible=True),
+            )
+        finally:
+            self.searcher.cache.drop([record_id(tenant, document_id, 0)])
         await self._forget_pictures(tenant, known)
 
     async def get(self, tenant: str, document_id: str) -> Document:
@@ -176,20 +198,15 @@ class ElasticsearchStore:
     @asynccontextmanager
     async def loading(self) -> AsyncIterator[None]:
         """Nothing is made searchable until the end, which is cheaper; a load that was killed leaves it to the next."""
-        version = await self.versions.writable(None)
+        await self.versions.writable(None)
         self._num_loads += 1
         try:
-            await self._set_refresh(version.name, "-1")
+            await self.versions.set_refresh("-1")
             yield
         finally:
             self._num_loads -= 1
-            if not self._num_loads:
-                await self._set_refresh(version.name, self._config.refresh_interval)
-                await self.writer.refresh(version.name)
-
-    async def _set_refresh(self, name: str, interval: str) -> None:
-        settings = {"index": {"refresh_interval": interval}}
-        await self._connection.call("PUT", f"/{name}/_settings", settings, None, self._config.write_timeout_s)
+            if not self._num_loads and await self.versions.set_refresh(self._config.refresh_interval):
+                await self.writer.refresh(self.versions.alias)
 
     async def _forget_pictures(self, tenant: str, was: dict[str, Head]) -> None:
         if self._num_loads:  # what is being loaded cannot be searched yet, so nobody could say who shows what
@@ -203,7 +220,9 @@ class ElasticsearchStore:
             return []
         query = {"bool": {"filter": [*scope(tenant), *conditions]}}
         body = {"query": query, "size": size, "_source": fields}
-        found = await self._connection.call("POST", f"/{self.versions.alias}/_search", body)
+        found = await self.versions.read("_search", body)
+        if found is None:
+            return []
         if found["_shards"]["failed"]:
             raise Unavailable("a part of the knowledge base does not answer")
         return [hit["_source"] for hit in found["hits"]["hits"]]

@@ -24,7 +24,7 @@ MAX_LABEL_CANDIDATES = 512
 """Of a longer question only so much is looked for: Elasticsearch limits the clauses of a query."""
 
 FOUND = ["document", "position", "content_hash"]
-"""What is told of each hit. Only record 0 of a document has a content hash."""
+"""What is told of each hit."""
 
 RESPONSE = ",".join(
     f"responses.{part}"
@@ -78,7 +78,8 @@ def scored(branch: Branch, response: dict[str, Any], count: int) -> Scored:
 def content_hashes(response: dict[str, Any]) -> dict[str, str]:
     """The content hash of each document whose first record was found."""
     fields = (hit["fields"] for hit in response.get("hits", {}).get("hits", []))
-    return {at["document"][0]: at["content_hash"][0] for at in fields if "content_hash" in at}
+    # Another record may have been left behind by another content.
+    return {at["document"][0]: at["content_hash"][0] for at in fields if at["position"][0] == 0}
 
 
 def trouble(response: dict[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-from elastic_transport import AsyncTransport, NodeConfig, SerializationError, TransportError
+from elastic_transport import AsyncTransport, ConnectionTimeout, NodeConfig, SerializationError, TransportError
 from elastic_transport.client_utils import basic_auth_to_header, url_to_node_config
 from elasticsearch import ApiError
 from elasticsearch.serializer import OrjsonSerializer
@@ -27,11 +27,17 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS_PER_NODE = 64
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.05, 2.0
 FAILURES_TO_OPEN, OPEN_S = 3, 1.0
+TELLING_SHARE = 0.25
+"""Silence for less than this share of `timeout_s` tells more of a caller in a hurry than of Elasticsearch."""
+
 MAX_DEAD_NODE_S = 5.0
 """A node that failed is left alone so long at most, as long as another answers."""
 
 TRANSIENT = {408, 429, 502, 503, 504}
 """HTTP states, of whole responses and of items in them, that another attempt may better."""
+
+INDEX_GONE = "index_not_found_exception"
+"""The kind of error that an index, or an alias, answers with that is not there."""
 
 JSON, LINES = "application/vnd.elasticsearch+json", "application/vnd.elasticsearch+x-ndjson"
 _AS_OF_8 = {"accept": f"{JSON}; compatible-with=8"}
@@ -100,7 +106,8 @@ class Connection:
             if attempt == self._config.max_retries or time.monotonic() + pause >= give_up_at:
                 break
             await asyncio.sleep(pause)
-        self._breaker.failed()
+        if not (isinstance(trouble, ConnectionTimeout) and budget_s < TELLING_SHARE * self._config.timeout_s):
+            self._breaker.failed()
         # Callers need not know where it runs; the log should.
         where = ", ".join(f"{node.host}:{node.port}" for node in self._nodes)
         log.warning("Elasticsearch at %s: %s %s: %r", where, method, path, trouble)

@@ -63,11 +63,11 @@ def _fields(config: ElasticsearchConfig) -> dict[str, Any]:
         "position": {"type": "integer"},
         "metadata": {"type": "flattened"},
         "words": {"properties": {"title": words, "labels": words, "text": words}},
+        "content_hash": unsearched,
         # Only in record 0:
         "label": {"type": "keyword", "ignore_above": MAX_TERM_BYTES},
         "image_ids": {"type": "keyword"},
         "num_records": {"type": "integer"},
-        "content_hash": unsearched,
         "copied_from": unsearched,
         "stored": {"type": "object", "enabled": False},
     }

@@ -50,8 +50,11 @@ def records_of(tenant: str, encoded: EncodedDocument, copied_from: str | None = 
     metadata = {field_key(name): field_values(value) for name, value in document.metadata.items()}
     title, labels = fold(document.title), fold("\n".join(document.labels))
     covered = 0
-    for number in range(max(len(encoded.passages), len(encoded.images))):
-        record: Record = {"tenant": tenant, "document": document.id, "position": number, "metadata": metadata}
+    for number in range(num_records_of(encoded)):
+        record: Record = {
+            "tenant": tenant, "document": document.id, "position": number, "metadata": metadata,
+            "content_hash": encoded.content_hash.hex(),
+        }  # fmt: skip
         stored: Record = {}
         if number < len(encoded.passages):
             passage = encoded.passages[number]
@@ -65,6 +68,11 @@ def records_of(tenant: str, encoded: EncodedDocument, copied_from: str | None = 
         yield record if number else record | _whole(encoded, stored, copied_from)
 
 
+def num_records_of(encoded: EncodedDocument) -> int:
+    """How many records it takes."""
+    return max(len(encoded.passages), len(encoded.images))
+
+
 def head_of(source: Record) -> Head:
     """What record 0 says of the whole."""
     return Head(
@@ -73,6 +81,21 @@ def head_of(source: Record) -> Head:
 
 
 HEAD_FIELDS = ["num_records", "content_hash", "copied_from", "image_ids"]
+
+
+def belongs(record: Record, head: Record) -> bool:
+    """Whether a record is of the content that record 0 is of. (One of an older index does not say.)"""
+    content_hash = head.get("content_hash", "")
+    return record.get("content_hash", content_hash) == content_hash
+
+
+def is_whole(records: list[Record]) -> bool:
+    """Whether these are all records of a document whose writing was finished."""
+    if not records or "num_records" not in records[0]:
+        return False
+    head = head_of(records[0])
+    is_finished = head.content_hash != "" and head.num_records == len(records)
+    return is_finished and all(belongs(record, records[0]) for record in records)
 
 
 def document_of(sources: list[Record], images: dict[str, bytes]) -> Document:
@@ -128,8 +151,7 @@ def _whole(encoded: EncodedDocument, stored: Record, copied_from: str | None) ->
     return {
         "label": sorted({normalise_label(label) for label in (document.title, *document.labels)} - {""}),
         "image_ids": sorted({image.image.id for image in encoded.images}),
-        "num_records": max(len(passages), len(encoded.images)),
-        "content_hash": encoded.content_hash.hex(),
+        "num_records": num_records_of(encoded),
         "copied_from": copied_from,
     }
 

@@ -19,7 +19,7 @@ from mmrag.errors import ConfigurationError, Unavailable
 from mmrag.retrieval.elasticsearch import ElasticsearchStore, mapping
 from mmrag.retrieval.elasticsearch.connection import Connection
 from mmrag.retrieval.elasticsearch.holding import MAX_HOLD_S, Holds, taking
-from mmrag.retrieval.elasticsearch.records import Head, dimensions_of, document_of, encoded_of
+from mmrag.retrieval.elasticsearch.records import Head, dimensions_of, document_of, encoded_of, is_whole
 from mmrag.retrieval.elasticsearch.versions import Version, Versions
 from mmrag.types import Document, EncodedDocument
 
@@ -155,7 +155,9 @@ class Reindex:
     ) -> None:  # fmt: skip
         records = await source.sources(tenant, heads)
         # What is being written or deleted at this moment is for the next pass.
-        whole = {name: found for name, found in records.items() if len(found) == heads[name].num_records}
+        whole = {name: found for name, found in records.items() if is_whole(found)}
+        if len(whole) < len(heads):
+            log.warning("%d documents are only written in part: not copied so far", len(heads) - len(whole))
         if old.meta.get("fingerprint") == self._versions.fingerprint:
             encoded = [encoded_of(found, defaultdict(bytes)) for found in whole.values()]
         else:

@@ -5,22 +5,23 @@ import logging
 import time
 from typing import Any
 
-from elasticsearch import ApiError
-
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError, Unavailable
 from mmrag.retrieval.best_fit import best_passage, best_picture, passage_query
 from mmrag.retrieval.elasticsearch import branches
 from mmrag.retrieval.elasticsearch.branches import Branch
-from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
+from mmrag.retrieval.elasticsearch.connection import INDEX_GONE, TRANSIENT, Connection, as_lines, pause_s
 from mmrag.retrieval.elasticsearch.record_cache import RecordCache
-from mmrag.retrieval.elasticsearch.records import Record, record_id, vector_of
+from mmrag.retrieval.elasticsearch.records import Record, belongs, record_id, vector_of
 from mmrag.retrieval.elasticsearch.scope import scope
 from mmrag.retrieval.elasticsearch.versions import Version, Versions
 from mmrag.retrieval.store import Candidates, Key
 from mmrag.types import Passage, SearchRequest
 
 log = logging.getLogger(__name__)
+
+PLACE = ["position", "content_hash", "stored.embedding"]
+"""All of a record that tells how well it fits."""
 
 
 class Searcher:
@@ -31,6 +32,7 @@ class Searcher:
         self._versions = versions
         self._config = config
         self.cache = RecordCache()
+        versions.on_forget = lambda: self.cache.clear()
 
     async def candidates(self, requests: list[SearchRequest], count: int) -> list[Candidates]:
         """For each request and branch the best candidates; a branch that does not answer is named in `degraded`."""
@@ -62,14 +64,14 @@ class Searcher:
         # Record 0 is what the document is as a whole, and its first passage: often that is all there is to it.
         ids = {record_id(request.tenant, document, n or 0) for request, (document, n) in wanted}
         ids |= {record_id(request.tenant, document, 0) for request, (document, _) in wanted}
-        budget_s = _budget_s(requests, self._config.timeout_s)
-        sources |= await self._read(ids - sources.keys(), budget_s)
-        places = await self._places(wanted, sources, budget_s)
+        give_up_at = time.monotonic() + _budget_s(requests, self._config.timeout_s)
+        sources |= await self._read(ids - sources.keys(), give_up_at)
+        places = await self._places(wanted, sources, give_up_at)
         placed = {
             record_id(request.tenant, document, place)
             for (request, (document, _)), place in zip(wanted, places, strict=True)
         }
-        sources |= await self._read(placed - ids, budget_s)
+        sources |= await self._read(placed - ids, give_up_at)
         found = iter(
             [_passage(request, key[0], place, sources) for (request, key), place in zip(wanted, places, strict=True)]
         )
@@ -86,8 +88,8 @@ class Searcher:
                     found[head] = record
         return found
 
-    async def _read(self, ids: set[str], budget_s: float) -> dict[str, Record]:
-        sources = await self.sources(sorted(ids), budget_s=budget_s)
+    async def _read(self, ids: set[str], give_up_at: float) -> dict[str, Record]:
+        sources = await self.sources(sorted(ids), budget_s=_left_s(give_up_at))
         self.cache.keep(sources)
         return sources
 
@@ -102,17 +104,14 @@ class Searcher:
         if not ids:
             return {}
         params = {"_source_includes": ",".join(fields)} if fields else {}
-        try:
-            found = await self._connection.call(
-                "POST", f"/{self._versions.alias}/_mget", {"ids": ids}, params, budget_s
-            )
-        except ApiError as error:
-            if error.status_code == 404:
-                return {}
-            raise
+        found = await self._versions.read("_mget", {"ids": ids}, params, budget_s)
+        if found is None:
+            return {}
         failed = [item["error"] for item in found["docs"] if "error" in item]
-        if any(error.get("type") != "index_not_found_exception" for error in failed):
+        if any(error.get("type") != INDEX_GONE for error in failed):
             raise Unavailable("a part of the knowledge base does not answer")
+        if failed:
+            self._versions.forget()
         return {item["_id"]: item["_source"] for item in found["docs"] if item.get("found")}
 
     async def _ask(self, asked: list[Branch], budget_s: float) -> list[dict[str, Any]]:
@@ -122,7 +121,12 @@ class Searcher:
         pending = list(range(len(asked)))
         for attempt in range(self._config.max_retries + 1):
             left_s = give_up_at - time.monotonic()
-            found = await self._msearch([asked[i] for i in pending], left_s)
+            try:
+                found = await self._msearch([asked[i] for i in pending], left_s)
+            except Unavailable:
+                if attempt == 0:
+                    raise
+                break  # what the other branches found is worth having
             for i, response in zip(pending, found, strict=True):
                 responses[i] = response
             pending = [i for i in pending if responses[i].get("status") in TRANSIENT]
@@ -146,26 +150,27 @@ class Searcher:
         return responses
 
     async def _places(
-        self, wanted: list[tuple[SearchRequest, Key]], sources: dict[str, dict[str, Any]], budget_s: float
+        self, wanted: list[tuple[SearchRequest, Key]], sources: dict[str, dict[str, Any]], give_up_at: float
     ) -> list[int]:
         # Where a document was found, not a place in it, the passage that fits best stands for it.
         places = [position or 0 for _, (_, position) in wanted]
-        open_ones = [i for i, (request, key) in enumerate(wanted) if _is_open(request, key, sources)]
-        found = await asyncio.gather(*(self._best_place(*wanted[i], budget_s) for i in open_ones))
-        for i, place in zip(open_ones, found, strict=True):
+        heads = {
+            i: sources[record_id(request.tenant, key[0], 0)]
+            for i, (request, key) in enumerate(wanted)
+            if _is_open(request, key, sources)
+        }
+        left_s = _left_s(give_up_at)
+        found = await asyncio.gather(*(self._best_place(wanted[i][0], head, left_s) for i, head in heads.items()))
+        for i, place in zip(heads, found, strict=True):
             places[i] = place
         return places
 
-    async def _best_place(self, request: SearchRequest, key: Key, budget_s: float) -> int:
-        query = [*scope(request.tenant), {"term": {"document": key[0]}}]
-        found = await self._connection.call(
-            "POST",
-            f"/{self._versions.alias}/_search",
-            {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": ["position", "stored.embedding"]},
-            {"filter_path": "hits.hits._source"},
-            budget_s,
-        )
-        sources = sorted((hit["_source"] for hit in found.get("hits", {}).get("hits", [])), key=_position)
+    async def _best_place(self, request: SearchRequest, head: Record, budget_s: float) -> int:
+        query = [*scope(request.tenant), {"term": {"document": head["document"]}}]
+        body = {"query": {"bool": {"filter": query}}, "size": 10_000, "_source": PLACE}
+        found = await self._versions.read("_search", body, {"filter_path": "hits.hits._source"}, budget_s)
+        hits = [hit["_source"] for hit in (found or {}).get("hits", {}).get("hits", [])]
+        sources = sorted((source for source in hits if belongs(source, head)), key=_position)
         embeddings = [vector_of(source.get("stored", {}).get("embedding")) for source in sources]
         return _position(sources[best_passage(request, embeddings)]) if sources else 0
 
@@ -193,9 +198,15 @@ def _check_dimensions(requests: list[SearchRequest], version: Version) -> None:
 
 
 def _budget_s(requests: list[SearchRequest], timeout_s: float) -> float:
-    # Half of the time that is left, so that there is some for the answer, with what was found or without.
-    deadlines = [request.deadline_s for request in requests if request.deadline_s is not None]
-    return max(0.01, min([timeout_s, *((deadline - time.time()) / 2 for deadline in deadlines)]))
+    # Half of the time that is left, so that there is some for the answer, with what was found or without; of the one
+    # who has most: who has less ends its own waiting, and must not end that of the others.
+    now_s = time.time()
+    left_s = [timeout_s if one.deadline_s is None else (one.deadline_s - now_s) / 2 for one in requests]
+    return max(0.01, min(timeout_s, max(left_s, default=timeout_s)))
+
+
+def _left_s(give_up_at: float) -> float:
+    return max(0.01, give_up_at - time.monotonic())
 
 
 def _gathered(
@@ -223,6 +234,8 @@ def _passage(
     head = sources.get(record_id(request.tenant, document, 0))
     record = sources.get(record_id(request.tenant, document, position))
     if head is None or record is None or "text" not in record["stored"] or head["tenant"] != request.tenant:
+        return None
+    if not belongs(record, head):  # another content's, which was written over or is being written
         return None
     whole, stored = head["stored"]["document"], record["stored"]
     pictures = whole["pictures"]

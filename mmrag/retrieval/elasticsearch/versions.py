@@ -6,8 +6,9 @@ while another version is being built for other models, and after. The alias `mmr
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from elasticsearch import ApiError
 
@@ -15,6 +16,8 @@ from mmrag.config import ElasticsearchConfig
 from mmrag.errors import ConfigurationError
 from mmrag.retrieval.elasticsearch import mapping
 from mmrag.retrieval.elasticsearch.connection import Connection
+
+Written = TypeVar("Written")
 
 _WHAT = "*.aliases,*.mappings._meta,*.mappings.properties.text_vector.dims"
 
@@ -33,6 +36,10 @@ class Version:
         """All that it can be called."""
         return self.aliases | {self.name}
 
+    def takes(self, dimension: int | None) -> bool:
+        """Whether what has embeddings of this size (None: has none) can be written to it."""
+        return dimension is None or self.dimension in (None, dimension)
+
     @property
     def number(self) -> int:
         """Later versions have higher ones."""
@@ -44,6 +51,7 @@ class Versions:
 
     Attributes:
         alias: what to send requests to. Where one `version` is named, that version.
+        on_forget: called when the version in use may have become another.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class Versions:
         self._connection = connection
         self._config = config
         self._current: Version | None = None
+        self.on_forget: Callable[[], None] = lambda: None
 
     async def current(self) -> Version | None:
         """The version in use; None where nothing has ever been written.
@@ -74,6 +83,20 @@ class Versions:
     def forget(self) -> None:
         """Look again before the next use."""
         self._current = None
+        self.on_forget()
+
+    async def read(
+        self, path: str, body: dict[str, Any], params: dict[str, Any] | None = None, budget_s: float | None = None,
+        name: str | None = None,
+    ) -> dict[str, Any] | None:  # fmt: skip
+        """What the version in use answers, or the one named; None where it was deleted: the next use looks again."""
+        try:
+            return await self._connection.call("POST", f"/{name or self.alias}/{path}", body, params, budget_s)
+        except ApiError as error:
+            if error.status_code != 404:
+                raise
+            self.forget()
+            return None
 
     async def writable(self, dimension: int | None) -> Version:
         """The version in use, made where it is missing, ready for embeddings of this size.
@@ -82,7 +105,10 @@ class Versions:
             ConfigurationError: what is there is of other models.
         """
         version = await self.current()
-        if version is None or (version.dimension not in (None, dimension) and dimension is not None):
+        if version is not None and not version.takes(dimension):
+            self.forget()  # it may be another by now
+            version = await self.current()
+        if version is None or not version.takes(dimension):
             if version is not None and await self.count(version.name):
                 raise ConfigurationError(_other_models(self._config, "dimension", version.dimension, dimension))
             version = await self.create(dimension, is_used=True)
@@ -94,6 +120,31 @@ class Versions:
             version = await self.current()
             assert version is not None
         return version
+
+    async def set_refresh(self, interval: str) -> bool:
+        """How often what was written to the version in use becomes searchable; False where it was deleted."""
+        settings = {"index": {"refresh_interval": interval}}
+        try:
+            await self._connection.call("PUT", f"/{self.alias}/_settings", settings, None, self._config.write_timeout_s)
+        except ApiError as error:
+            if error.status_code != 404:
+                raise
+            self.forget()
+            return False
+        return True
+
+    async def in_one(self, takes_steps: bool, write: Callable[[], Awaitable[Written]]) -> Written:
+        """Write, once more where versions were swapped between its steps: the next may not have those before."""
+        version = await self.current()
+        written = await write()
+        if takes_steps and not await self._is_in_use(version):
+            self.forget()
+            written = await write()
+        return written
+
+    async def _is_in_use(self, version: Version | None) -> bool:
+        names = {one.name for one in await self.all() if self.alias in one.names}
+        return version is not None and version.name in names
 
     async def all(self) -> list[Version]:
         """Every version, oldest first."""
@@ -140,10 +191,10 @@ class Versions:
         )
 
     async def count(self, name: str, query: dict[str, Any] | None = None) -> int:
-        """How many documents of all tenants, or of those that `query` selects, are in an index."""
+        """How many documents of all tenants, or of those that `query` selects, are in an index; 0: it is gone."""
         every = [{"exists": {"field": "num_records"}}, *([query] if query else [])]
-        found = await self._connection.call("POST", f"/{name}/_count", {"query": {"bool": {"filter": every}}})
-        return found["count"]
+        found = await self.read("_count", {"query": {"bool": {"filter": every}}}, name=name)
+        return found["count"] if found else 0
 
     async def _check(self, versions: list[Version]) -> None:
         # An empty version takes any models; so does a knowledge base whose other versions are empty.

@@ -9,15 +9,18 @@ from typing import Any
 
 from mmrag.config import ElasticsearchConfig
 from mmrag.errors import InvalidRequest, Unavailable
-from mmrag.retrieval.elasticsearch.connection import TRANSIENT, Connection, as_lines, pause_s
+from mmrag.retrieval.elasticsearch.connection import INDEX_GONE, TRANSIENT, Connection, as_lines, pause_s
 from mmrag.retrieval.elasticsearch.holding import HELD_BACK, Holds
-from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, head_of, record_id, records_of
+from mmrag.retrieval.elasticsearch.records import HEAD_FIELDS, Head, head_of, num_records_of, record_id, records_of
 from mmrag.retrieval.elasticsearch.searching import Searcher
 from mmrag.types import EncodedDocument
 
 log = logging.getLogger(__name__)
 
 MAX_BULK_BYTES = 5 * 2**20
+
+UNFINISHED = {"content_hash": "", "copied_from": None}
+"""What the head says of a document while its records are written: it is up to date with nothing."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,10 @@ class Plan:
     heads: list[Operation] = field(default_factory=list)
 
 
+class IndexGone(Unavailable):
+    """There is no such index (any more); what was to be written to it can be written to a new one."""
+
+
 class Writer:
     """Writes and deletes records of one index, by alias or by name."""
 
@@ -51,8 +58,8 @@ class Writer:
     ) -> dict[str, str]:  # fmt: skip
         """Write documents, replacing what `heads` says is there; returns why some were refused, by id.
 
-        A document of one record changes in one step. One of several gets its content hash with the last of them: cut
-        off in between, it counts as changed, and the next ingest writes it again, over what is there.
+        A document of one record changes in one step. One that has, or had, several loses its content hash first and
+        gets one last: cut off in between, it counts as changed, and the next ingest writes it again over what is there.
         """
         plan = Plan()
         for encoded in documents:
@@ -66,16 +73,18 @@ class Writer:
         return refused
 
     async def delete(self, index: str, tenant: str, document_ids: dict[str, int], is_visible: bool) -> None:
-        """Delete documents, given the number of records that each may have."""
-        await self.bulk(
-            index,
-            [
-                Operation(as_lines({"delete": {"_id": record_id(tenant, document_id, number)}}), document_id)
-                for document_id, num_records in document_ids.items()
-                # The head goes last: it says how many records there may be.
-                for number in reversed(range(num_records))
-            ],
-        )
+        """Delete documents, given the number of records that each may have.
+
+        Cut off in between, one of several records counts as changed, like one whose writing was cut off.
+        """
+        plan = Plan()
+        for document_id, num_records in document_ids.items():
+            if num_records > 1:
+                plan.heads_first.append(_unfinish(tenant, document_id))
+            plan.records += [_delete(tenant, document_id, number) for number in range(1, num_records)]
+            plan.heads.append(_delete(tenant, document_id, 0))
+        for step in (plan.heads_first, plan.records, plan.heads):
+            await self.bulk(index, step)
         if is_visible:
             await self.refresh(index)
 
@@ -87,6 +96,7 @@ class Writer:
         """Do all of the operations; returns why some were refused for good, by document.
 
         Raises:
+            IndexGone: the index was deleted.
             Unavailable: not all could be done in time.
         """
         refused: dict[str, str] = {}
@@ -107,7 +117,7 @@ class Writer:
                 items = None
             if items is not None:
                 operations = _not_done(operations, items, refused)
-                if any(_is_held_back(result) for item in items for result in item.values()):
+                if any(_kind(result) == HELD_BACK for item in items for result in item.values()):
                     await self._holds.release_overdue(index)
             if operations:
                 if time.monotonic() > give_up_at:
@@ -143,24 +153,39 @@ def refuse(refused: dict[str, str]) -> None:
         raise InvalidRequest(f"the knowledge base does not take {named}", param="documents")
 
 
+def takes_steps(documents: list[EncodedDocument], heads: dict[str, Head]) -> bool:
+    """Whether any of these is more than one record, or was."""
+    was = {document_id: head.num_records for document_id, head in heads.items()}
+    return any(max(num_records_of(one), was.get(one.document.id, 0)) > 1 for one in documents)
+
+
 def _plan(plan: Plan, tenant: str, encoded: EncodedDocument, old: Head | None, copied_from: str | None) -> None:
     document_id = encoded.document.id
     records = list(records_of(tenant, encoded, copied_from))
     written = [_index(tenant, document_id, number, record) for number, record in enumerate(records)]
     num_old = old.num_records if old else 0
-    if len(records) > max(1, num_old):
-        # Whatever happens now, the head says up to where there may be records, so that none is ever forgotten.
-        unfinished = records[0] | {"num_records": len(records), "content_hash": ""}
+    if max(len(records), num_old) > 1:
+        # Whatever happens now, the head says up to where there may be records, so that none is ever forgotten, and
+        # that they may be of two contents.
+        unfinished = records[0] | UNFINISHED | {"num_records": max(len(records), num_old)}
         plan.heads_first.append(_index(tenant, document_id, 0, unfinished))
     plan.heads.append(written[0])
     plan.records += written[1:]
-    for number in range(len(records), num_old):
-        action = {"delete": {"_id": record_id(tenant, document_id, number)}}
-        plan.records.append(Operation(as_lines(action), document_id))
+    plan.records += [_delete(tenant, document_id, number) for number in range(len(records), num_old)]
 
 
 def _index(tenant: str, document_id: str, number: int, record: dict[str, Any]) -> Operation:
     return Operation(as_lines({"index": {"_id": record_id(tenant, document_id, number)}}, record), document_id)
+
+
+def _delete(tenant: str, document_id: str, number: int) -> Operation:
+    return Operation(as_lines({"delete": {"_id": record_id(tenant, document_id, number)}}), document_id)
+
+
+def _unfinish(tenant: str, document_id: str) -> Operation:
+    # What is not kept to be read (vectors, words) is lost by this: it is the head of what will be deleted.
+    action = {"update": {"_id": record_id(tenant, document_id, 0), "retry_on_conflict": 3}}
+    return Operation(as_lines(action, {"doc": UNFINISHED}), document_id)
 
 
 def _chunks(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
@@ -182,6 +207,8 @@ def _not_done(operations: list[Operation], items: list[dict[str, Any]], refused:
         [result] = item.values()
         if _may_pass(result):
             again.append(operation)
+        elif _kind(result) == INDEX_GONE:
+            raise IndexGone("the knowledge base was deleted while it was written to")
         elif "error" in result:
             refused[operation.document_id] = _reason(result["error"])
     if again:
@@ -190,12 +217,12 @@ def _not_done(operations: list[Operation], items: list[dict[str, Any]], refused:
 
 
 def _may_pass(result: dict[str, Any]) -> bool:
-    return result["status"] in TRANSIENT or _is_held_back(result)
+    return result["status"] in TRANSIENT or _kind(result) == HELD_BACK
 
 
-def _is_held_back(result: dict[str, Any]) -> bool:
+def _kind(result: dict[str, Any]) -> str | None:
     error = result.get("error")
-    return isinstance(error, dict) and error.get("type") == HELD_BACK
+    return error.get("type") if isinstance(error, dict) else None
 
 
 def _reason(error: Any) -> str:
