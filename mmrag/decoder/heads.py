@@ -49,32 +49,38 @@ class Pointer(nn.Module):
 
     def forward(self, hidden: Tensor, last_ids: Tensor, source: Source) -> Copying:
         """`hidden` [B, T, d]; `last_ids` [B, T, copy_context]: at each step the tokens just written, last first."""
-        scores = (self.query(hidden) @ source.keys.transpose(1, 2)).float() * hidden.shape[-1] ** -0.5
-        scores = scores + (followed(last_ids, source.ids) * self.follow[:, None, None, None]).sum(0)
-        attention = scores.masked_fill(~source.copyable[:, None], MASKED).softmax(-1)
-        context = attention.to(source.states.dtype) @ source.states
+        attention, context = self.look(self.query(hidden), last_ids, source)
+        return Copying(attention, self.share_of(hidden, context) * source.copyable.any(1, keepdim=True))
+
+    def look(self, queries: Tensor, last_ids: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+        """Where to copy from [B, T, S], and the mean of the states there [B, T, d]."""
+        scores = (queries @ source.keys.transpose(1, 2)).float() * queries.shape[-1] ** -0.5
+        scores = self.followed(scores, last_ids, source.ids)
+        attention = scores.masked_fill_(~source.copyable[:, None], MASKED).softmax(-1)
+        return attention, attention.to(source.states.dtype) @ source.states
+
+    def followed(self, scores: Tensor, last_ids: Tensor, source_ids: Tensor) -> Tensor:
+        """`scores` [B, T, S], higher where the one, two ... tokens before a source token are those last written."""
+        num, length = last_ids.shape[-1], source_ids.shape[1]
+        before, same = F.pad(source_ids, (num, 0), value=-1)[:, None], None
+        for i in range(num):
+            equal = last_ids[:, :, i, None] == before[:, :, num - 1 - i : num - 1 - i + length]
+            same = equal if same is None else same & equal
+            scores = scores + same * self.follow[i]
+        return scores
+
+    def share_of(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """How much of the next token is copied [B, T], where there is anything to copy."""
         share = torch.sigmoid(self.share(torch.cat([hidden, context], -1)).float()).squeeze(-1)
-        allowed = source.copyable.any(1, keepdim=True)
-        return Copying(attention, share * self.gate.clamp(0, 1) * allowed)
+        return share * self.gate.clamp(0, 1)
 
 
-def followed(last_ids: Tensor, source_ids: Tensor) -> Tensor:
-    """[n, B, T, S]: the one, two ... n tokens before this source token are those last written."""
-    num, length = last_ids.shape[-1], source_ids.shape[1]
-    before = F.pad(source_ids, (num, 0), value=-1)[:, None]
-    found, same = [], None
-    for i in range(num):
-        equal = last_ids[:, :, i, None] == before[:, :, num - 1 - i : num - 1 - i + length]
-        same = equal if same is None else same & equal
-        found.append(same)
-    return torch.stack(found).float()
-
-
-def with_copied(probabilities: Tensor, copying: Copying, source_ids: Tensor) -> Tensor:
-    """Probabilities [B, T, V] of the vocabulary, mixed with those copied."""
-    share = copying.share[..., None]
-    positions = source_ids[:, None].expand_as(copying.attention)
-    return (probabilities * (1 - share)).scatter_add(-1, positions, copying.attention * share)
+def add_copied(probabilities: Tensor, rows: Tensor, copying: Copying, source_ids: Tensor) -> None:
+    """Add to the `rows` [B] of `probabilities` [R, V], in place, what is copied from their sources [B, S]."""
+    vocab_size = probabilities.shape[-1]
+    positions = source_ids + rows[:, None] * vocab_size
+    copied = copying.attention[:, 0] * copying.share
+    probabilities.view(-1).scatter_add_(0, positions.view(-1), copied.view(-1))
 
 
 def copied_probabilities(copying: Copying, source_ids: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from mmrag.decoder.checkpoint import find_checkpoint, load_model
 from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
 from mmrag.decoder.cuda_graph import CudaGraph
 from mmrag.decoder.group import Group
-from mmrag.decoder.heads import with_copied
+from mmrag.decoder.heads import Copying, add_copied
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
 from mmrag.decoder.plan import Admission, Plan, Result
@@ -162,12 +162,28 @@ class Worker:
         logits = self.model.logits(hidden)[:, 0]
         if self.model.pointer is None:
             return (logits,)
-        scores, copyings = logits.float().softmax(-1), []
-        for view in self.cross_cache.views:
-            copying = self.model.pointer(hidden[view.rows], recent[view.rows], view.source)
-            scores[view.rows] = with_copied(scores[view.rows, None], copying, view.source.ids)[:, 0]
-            copyings.append(copying)
+        copyings = self._copyings(hidden, recent)
+        shares = hidden.new_zeros(len(hidden), 1, dtype=torch.float32)
+        for view, copying in zip(self.cross_cache.views, copyings, strict=True):
+            shares.index_copy_(0, view.rows, copying.share)
+        scores = logits.float().softmax(-1).mul_(1 - shares)
+        for view, copying in zip(self.cross_cache.views, copyings, strict=True):
+            add_copied(scores, view.rows, copying, view.source.ids)
         return scores, *copyings
+
+    def _copyings(self, hidden: Tensor, recent: Tensor) -> list[Copying]:
+        """Where each view's rows look, with what can be done for all rows at once done once."""
+        pointer, views = self.model.pointer, self.cross_cache.views
+        queries, contexts, found = pointer.query(hidden), torch.zeros_like(hidden), []
+        for view in views:
+            looked = pointer.look(queries.index_select(0, view.rows), recent.index_select(0, view.rows), view.source)
+            contexts.index_copy_(0, view.rows, looked[1])
+            found.append(looked[0])
+        shares = pointer.share_of(hidden, contexts)
+        return [
+            Copying(attention, shares.index_select(0, view.rows) * view.source.copyable.any(1, keepdim=True))
+            for view, attention in zip(views, found, strict=True)
+        ]
 
 
 def cache_size_of(model: FusionModel, max_rows: int, static_source: int | None) -> CacheSize:

@@ -9,7 +9,7 @@ import torch
 from decoder.small import GRID, passage, request, small_decoder, vector
 
 from mmrag.decoder import FusionDecoder
-from mmrag.decoder.heads import with_copied
+from mmrag.decoder.heads import add_copied
 from mmrag.decoder.model import FusionModel, State
 from mmrag.errors import ConfigurationError, InvalidRequest
 
@@ -31,7 +31,9 @@ def next_probabilities(model: FusionModel, written: int, state: State) -> torch.
     ids = torch.tensor([[written]])
     hidden = model.step(ids, state)
     copying = model.copy(hidden, ids, state)
-    return with_copied(model.logits(hidden).softmax(-1), copying, state.source.ids)[0, 0]
+    probabilities = model.logits(hidden).softmax(-1)[:, 0] * (1 - copying.share)
+    add_copied(probabilities, torch.tensor([0]), copying, state.source.ids)
+    return probabilities[0]
 
 
 def test_a_batch_equals_one_at_a_time(decoder):
