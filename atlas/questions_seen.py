@@ -1,26 +1,43 @@
-"""Questions in the wordings of training, each with the embedding the real text encoder gives it."""
+"""Questions in the wordings of training, each with what the real text encoder makes of it."""
 
+import functools
+import json
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from atlas.invented import invent_generic, invent_name
 from atlas.wording import fill, load_schema
+from mmrag.config import TextEncoderConfig
+from mmrag.encoders.question import QuestionReader
 
-NUM_NAMES = 3
+NUM_NAMES = 2
+QUESTION_LAYERS = [2, 4, 5, 6]
+"""The last is what the embedding is made of."""
+NUM_COMBINED = 600
+TOO_NEAR = 0.6
 NUM_GENERIC = 4_000
 HELD_BACK_SHARE = 0.06
 
 
 @dataclass(slots=True)
 class Wording:
-    """One way to ask: {name} and {names} unfilled, and embeddings [n, 384] float16 of it with some invented names."""
+    """One way to ask: {name} and {names} unfilled, and what it is read from with some invented names, float16
+    [n, layers, 384]."""
 
     template: str
-    embeddings: np.ndarray
+    states: np.ndarray
     attribute: str = ""
+
+    def read(self, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+        """Its embedding, float32 [384], and states, with one of the names."""
+        states = rng.choice(self.states)
+        embedding = states[-1].astype(np.float32)
+        return embedding / np.linalg.norm(embedding), states
 
 
 class Wordings:
@@ -34,13 +51,14 @@ class Wordings:
         self.groups = groups | generic_templates(held_back)
         everything = {t for templates in train_templates().values() for t in templates}
         everything |= {t for part in (False, True) for group in generic_templates(part).values() for t, _ in group}
-        self.embeddings = load_embeddings(cache_path, sorted(everything))
+        self.states = load_states(cache_path, sorted(everything))
 
     def choose(self, rng: random.Random, *key: str) -> Wording:
         template, attribute = rng.choice(self.groups[key])
-        return Wording(template, self.embeddings[template], attribute)
+        return Wording(template, self.states[template], attribute)
 
 
+@functools.cache
 def train_templates() -> dict[tuple, list[str]]:
     schema = load_schema()
     groups: dict[tuple, list[str]] = {("captions",): schema["captions"]["train"]}
@@ -48,7 +66,32 @@ def train_templates() -> dict[tuple, list[str]]:
         for attribute, about in entry["attributes"].items():
             for way, templates in about.get("questions", {}).get("train", {}).items():
                 groups[kind, attribute, way] = templates
-    return groups
+    more = {key: combined(*key[1:]) if key[0] == "country" else [] for key in groups}
+    return {key: list(dict.fromkeys([*templates, *more[key]])) for key, templates in groups.items()}
+
+
+def combined(attribute: str, way: str) -> list[str]:
+    """Ways to ask made of ways to name a thing and sentences to ask for it in, and whole ones, the same each time.
+
+    Left out is what has most of its words in common with a wording of the test.
+    """
+    frames = json.loads((Path(__file__).parent / "question_frames.json").read_text(encoding="utf-8")).get(attribute)
+    if frames is None:
+        return []
+    pairs = [(frame, thing) for frame in frames[way] for thing in frames["things"]]
+    chosen = random.Random(f"{attribute} {way}").sample(pairs, NUM_COMBINED)
+    made = [*frames[f"whole_{way}"], *(frame.replace("{thing}", thing) for frame, thing in chosen)]
+    tested = load_schema()["kinds"]["country"]["attributes"][attribute]["questions"]["test"]
+    tests = [words_of(template) for templates in tested.values() for template in templates]
+    return [template for template in made if all(overlap(words_of(template), test) < TOO_NEAR for test in tests)]
+
+
+def words_of(template: str) -> set[str]:
+    return set(re.findall(r"[a-z']+", re.sub(r"\{names?\}", "", template.lower())))
+
+
+def overlap(words: set[str], others: set[str]) -> float:
+    return len(words & others) / max(1, len(words | others))
 
 
 def generic_templates(held_back: bool) -> dict[tuple, list[tuple[str, str]]]:
@@ -71,25 +114,34 @@ def split(templates: list[str], held_back: bool) -> list[str]:
     return shuffled[:num_held] if held_back else shuffled[num_held:]
 
 
-def load_embeddings(path: Path, templates: list[str]) -> dict[str, np.ndarray]:
-    """Embeddings from the cache; what it lacks is encoded and added."""
+def load_states(path: Path, templates: list[str]) -> dict[str, np.ndarray]:
+    """What templates are read from, out of the cache; what it lacks is encoded and added."""
     known: dict[str, np.ndarray] = {}
     if path.is_file():
         saved = np.load(path)
-        known = dict(zip(saved["templates"].tolist(), saved["embeddings"], strict=True))
+        known = dict(zip(saved["templates"].tolist(), saved["states"], strict=True))
     lacking = [template for template in templates if template not in known]
     if lacking:
         known |= zip(lacking, encode(lacking), strict=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, templates=np.array(list(known)), embeddings=np.stack(list(known.values())))
+        np.savez(path, templates=np.array(list(known)), states=np.stack(list(known.values())))
     return known
 
 
 def encode(templates: list[str]) -> np.ndarray:
-    from mmrag.config import TextEncoderConfig
-    from mmrag.encoders.text import TextEncoder
-
+    """float16 [templates, NUM_NAMES, layers, 384]."""
     rng = random.Random(1)
     texts = [fill(template, invent_name(rng)) for template in templates for _ in range(NUM_NAMES)]
-    encoded = TextEncoder(TextEncoderConfig()).encode(texts)
-    return encoded.reshape(len(templates), NUM_NAMES, -1).astype(np.float16)
+    states = read_questions(texts)
+    return states.reshape(len(templates), NUM_NAMES, *states.shape[1:])
+
+
+def read_questions(texts: list[str], max_batch: int = 64) -> np.ndarray:
+    """float16 [texts, layers, 384]: as the decoder will read them."""
+    reader = QuestionReader(TextEncoderConfig().model, QUESTION_LAYERS)
+    found = np.zeros((len(texts), len(QUESTION_LAYERS), 384), np.float16)
+    by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for start in tqdm(range(0, len(texts), max_batch), desc="questions"):
+        some = by_length[start : start + max_batch]
+        found[some] = reader.read_all([texts[i] for i in some])
+    return found

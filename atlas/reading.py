@@ -30,12 +30,15 @@ STAGES = [(0.06, 1, 0.35), (0.14, 2, 0.5), (0.3, 4, 0.75), (1.01, 8, 1.0)]
 
 @dataclass(slots=True)
 class Exercise:
-    """What is asked, before the picture and the evidence: about which attribute of the gold entity, in which words."""
+    """What is asked, before the picture and the evidence: about which attribute of the gold entity, in which words.
+
+    `read_from`: embedding and states of the question.
+    """
 
     kind: str
     entity: Entity
     text: str | None
-    embedding: np.ndarray | None
+    read_from: tuple[np.ndarray, np.ndarray] | None
     target: str
     named: bool
     shown: bool
@@ -70,8 +73,9 @@ class ReadingExamples(Iterator[Example]):
         return self.with_evidence(question, pages, gold)
 
     def with_evidence(self, question: Exercise, pages: list[Page], gold: int) -> Example:
+        embedding, states = question.read_from or (None, None)
         asked = Asked(
-            question.text, question.embedding, question.named, question.shown, question.task, question.labels or []
+            question.text, embedding, question.named, question.shown, question.task, question.labels or [], states
         )
         request, gold = self.simulator.request(asked, pages, gold)
         drop_modality(request, self.simulator.rng, MODALITY_DROPOUT)
@@ -105,9 +109,9 @@ class ReadingExamples(Iterator[Example]):
             wording = self.wordings.choose(self.rng, "captions")
         elif kind == "name shown":
             wording = self.wordings.choose(self.rng, entity.kind, "name", "shown")
-        text, embedding = self.worded(wording, entity)
+        text, read_from = self.worded(wording, entity)
         task = "caption" if kind == "caption" else "answer"
-        return Exercise(kind, entity, text, embedding, entity.title, False, True, task, attribute="name")
+        return Exercise(kind, entity, text, read_from, entity.title, False, True, task, attribute="name")
 
     def attribute_question(self, kind: str, entity: Entity, way: str) -> Exercise:
         attributes = [attribute for attribute in entity.values if attribute != "name"]
@@ -115,8 +119,8 @@ class ReadingExamples(Iterator[Example]):
         shown = way in ("shown", "both")
         named = way in ("named", "both")
         wording = self.wordings.choose(self.rng, entity.kind, attribute, "named" if named else "shown")
-        text, embedding = self.worded(wording, entity)
-        return Exercise(kind, entity, text, embedding, entity.values[attribute], named, shown, attribute=attribute)
+        text, read_from = self.worded(wording, entity)
+        return Exercise(kind, entity, text, read_from, entity.values[attribute], named, shown, attribute=attribute)
 
     def generic_question(self, kind: str, way: str) -> Exercise:
         """About a page of any subject: its attribute is renamed to the one that the wording asks about."""
@@ -124,10 +128,10 @@ class ReadingExamples(Iterator[Example]):
         asked = self.rng.choice([attribute for attribute in entity.values if attribute != "name"])
         values = {wording.attribute if key == asked else key: value for key, value in entity.values.items()}
         entity = replace(entity, values=values)
-        text, embedding = self.worded(wording, entity)
+        text, read_from = self.worded(wording, entity)
         target = values[wording.attribute]
         named = way == "named"
-        return Exercise(kind, entity, text, embedding, target, named, not named, attribute=wording.attribute)
+        return Exercise(kind, entity, text, read_from, target, named, not named, attribute=wording.attribute)
 
     def classify_question(self, kind: str, entity: Entity) -> Exercise:
         attribute = "continent" if entity.kind == "country" else "category"
@@ -135,21 +139,21 @@ class ReadingExamples(Iterator[Example]):
         entity = replace(entity, values=entity.values | {attribute: value})
         way = self.rng.choice(["shown", "named", "alone"])
         wording = self.wordings.choose(self.rng, entity.kind, attribute, way) if way != "alone" else None
-        text, embedding = self.worded(wording, entity)
+        text, read_from = self.worded(wording, entity)
         target, labels = value, None
         if kind == "classify given" or entity.kind != "country":
             labels = self.rng.sample(self.schema["classify"][attribute], 4)
             labels = [*{target, *labels}]
             self.rng.shuffle(labels)
         return Exercise(
-            kind, entity, text, embedding, target, way == "named", way != "named", "classify", labels, attribute
+            kind, entity, text, read_from, target, way == "named", way != "named", "classify", labels, attribute
         )
 
-    def worded(self, wording: Wording | None, entity: Entity) -> tuple[str | None, np.ndarray | None]:
+    def worded(self, wording: Wording | None, entity: Entity) -> tuple[str | None, tuple | None]:
         if wording is None:
             return None, None
         text = as_people_type(self.rng, fill(wording.template, entity.name))
-        return text, self.rng.choice(wording.embeddings).astype(np.float32)
+        return text, wording.read(self.rng)
 
     def entity(self, kind: str) -> Entity:
         if kind == "generic":

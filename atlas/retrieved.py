@@ -20,7 +20,7 @@ from atlas.entity import Entity
 from atlas.layouts import write_text
 from atlas.photograph_batch import photographs
 from atlas.questions import read_entities
-from atlas.questions_seen import train_templates
+from atlas.questions_seen import read_questions, train_templates
 from atlas.reading import ReadingExamples, as_people_type
 from atlas.wording import fill
 from mmrag.config_file import read_config
@@ -126,8 +126,8 @@ def _from_plain(head: dict, request: dict, passages: list[dict]) -> Noted:
 
 def _version() -> str:
     made_of = embedding_fingerprint(read_config(ATLAS.parent / "serve_config.yaml")).encode()
-    files = b"".join((ATLAS / name).read_bytes() for name in ("schema.json", "knowledge.jsonl"))
-    return hashlib.sha256(made_of + files + b"plain").hexdigest()[:12]
+    files = b"".join((ATLAS / name).read_bytes() for name in ("schema.json", "question_frames.json", "knowledge.jsonl"))
+    return hashlib.sha256(made_of + files + b"states").hexdigest()[:12]
 
 
 async def _note(num: int, rng: random.Random) -> list[Noted]:
@@ -148,7 +148,7 @@ async def _note(num: int, rng: random.Random) -> list[Noted]:
 async def _note_some(local: Local, rng: random.Random, entities: dict, pictures: dict, num: int) -> list[Noted]:
     asked = [_asked(rng, entities, pictures) for _ in range(num)]
     texts = [text for text, *_ in asked if text]
-    text_embeddings = iter(await local.text_encoder.embed(texts))
+    text_embeddings = iter(zip(await local.text_encoder.embed(texts), read_questions(texts), strict=True))
     shown = [pictures[entity.id] for _, kind, entity, _ in asked if not kind.endswith("named")]
     images = await local.image_encoder.embed(photographs(shown, rng))
     embedded = iter(zip(images.embeddings, images.grids, strict=True))
@@ -156,8 +156,8 @@ async def _note_some(local: Local, rng: random.Random, entities: dict, pictures:
     for text, kind, *_ in asked:
         image, grid = (None, None) if kind.endswith("named") else next(embedded)
         task = kind if kind in ("caption", "classify") else "answer"
-        embedding = next(text_embeddings) if text else None
-        requests.append(DecodeRequest(text or None, embedding, image, grid, [], task=task))
+        embedding, states = next(text_embeddings) if text else (None, None)
+        requests.append(DecodeRequest(text or None, embedding, image, grid, [], task=task, question_states=states))
     searches = [
         SearchRequest(r.text, r.text_embedding, r.image_embedding, top_k=MAX_PASSAGES) for r in requests
     ]

@@ -15,16 +15,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
 from atlas.layouts import KEYS, more_phrasings
-from atlas.questions_seen import Wordings, train_templates
+from atlas.questions_seen import QUESTION_LAYERS, Wordings, train_templates
 from atlas.reading import KINDS_OF_QUESTION, ReadingExamples, sample_texts
 from atlas.retrieved import RetrievedExamples, note_retrieved
 from atlas.train_tokenizer import train_tokenizer
 from atlas.word_meanings import word_meanings
 from atlas.wording import load_schema
+from mmrag.config import TextEncoderConfig
 from mmrag.decoder import DecoderModelConfig, FusionDecoder
 from mmrag.decoder.model import FusionModel
 from mmrag.training.decoder import train_decoder
@@ -33,17 +35,19 @@ from mmrag.training.device import best_device
 from mmrag.training.processes import run_on_all
 
 WEIGHTS = Path(__file__).parent / "weights" / "fusion_decoder"
-CACHE = Path(".mmrag") / "question_embeddings.npz"
+CACHE = Path(".mmrag") / "question_states.npz"
 NOTED = Path(".mmrag") / "retrieved.pickle"
 RUN = Path(".cache") / "fusion_decoder"
 NUM_VALIDATION = 30
 NUM_TEXTS = 1_000
 SEEDS_APART = 1_000
 FAINT = {f"evidence.{part}.weight" for part in ("text", "image", "query", "question")}
+SMALLEST_DEVIATION = 0.01
+"""Of a number in the questions' states: one that hardly differs among them says nothing."""
 PROCESSES = min(2, os.cpu_count() or 1) if best_device() == "cpu" else 1
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
 TRAINING = DecoderTrainingConfig(
-    num_steps=2_400, learning_rate=1.0e-3, validate_every=500, topics=tuple(KEYS)
+    num_steps=2_800, max_batch_tokens=8_000, learning_rate=1.0e-3, validate_every=1_400, topics=tuple(KEYS)
 )
 
 VARIANTS = {
@@ -60,6 +64,7 @@ def model_config(vocab_size: int, variant: str = "dual_stream") -> DecoderModelC
     config = DecoderModelConfig(
         vocab_size=vocab_size, d_model=192, d_kv=32, d_ff=768, num_heads=6, num_layers=3, num_decoder_layers=2,
         convolution_width=3, pointer=True, evidence=True, question_in_decoder=True, labels=labels,
+        question_model=TextEncoderConfig().model, question_layers=QUESTION_LAYERS,
     )
     return replace(config, **VARIANTS[variant])
 
@@ -73,14 +78,19 @@ def tokenizer_of(out_dir: Path) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
-def new_decoder(variant: str, seed: int, tokenizer: Tokenizer, device: str) -> tuple[FusionDecoder, torch.Tensor]:
+def new_decoder(
+    variant: str, seed: int, tokenizer: Tokenizer, device: str, questions: np.ndarray
+) -> tuple[FusionDecoder, torch.Tensor]:
     """An untrained decoder whose words have meanings, and the ids of these words: those that training texts have are
-    to learn slowly; the others do not move."""
+    to learn slowly; the others do not move. `questions` [n, layers, 384]: what is usual in their states."""
     torch.manual_seed(seed)
     model = FusionModel(model_config(tokenizer.get_vocab_size(), variant))
     initialise(model)
     meanings, is_word = word_meanings(tokenizer, model.config.d_model)
     model.embedding.weight.data.copy_(meanings)
+    flat = torch.from_numpy(questions.reshape(len(questions), -1)).float()
+    model.evidence.question_mean.data.copy_(flat.mean(0))
+    model.evidence.question_scale.data.copy_(1 / flat.std(0).clamp(min=SMALLEST_DEVIATION))
     model.open_gates()
     decoder, unread = FusionDecoder(model, tokenizer, device), (is_word & ~occurring(tokenizer))[:, None].to(device)
     model.embedding.weight.register_hook(lambda gradient: gradient.masked_fill(unread, 0.0))
@@ -129,7 +139,8 @@ def train(
     told = RetrievedExamples(noted[:NUM_VALIDATION_NOTED], held_back)
     validation = [held_back.example(kind) for kind in KINDS_OF_QUESTION for _ in range(NUM_VALIDATION)]
     validation += [example for example in map(told.example, told.noted) if example is not None]
-    decoder, slow_words = new_decoder(variant, seed, tokenizer_of(run), device)
+    questions = np.concatenate(list(reading.wordings.states.values()))
+    decoder, slow_words = new_decoder(variant, seed, tokenizer_of(run), device, questions)
     return train_decoder(
         decoder, examples, config, run, validation,
         on_progress=lambda progress: setattr(reading, "progress", progress), slow_words=slow_words,

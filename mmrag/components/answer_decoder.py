@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mmrag.batching import together
 from mmrag.components.threads import Threads, use_threads
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from mmrag.decoder.engine import Engine
     from mmrag.decoder.group import Group
     from mmrag.decoder.job import Job
+    from mmrag.decoder.settings import DecoderModelConfig
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class AnswerDecoder:
 
         use_threads(config.num_threads)
         self.engine = Engine.load(config, group)
+        self._read_question = question_reader(self.engine.inputs.config)
         self._max_passages = config.max_passages
         self._preparing = Threads("fusion-decoder-inputs")
         self._num_preparing = 0
@@ -92,6 +96,8 @@ class AnswerDecoder:
         loop = asyncio.get_running_loop()
 
         def prepare(one: DecodeRequest) -> "Job":
+            if one.text and self._read_question is not None:
+                one = replace(one, question_states=self._read_question(one.text))
             return self.engine.prepare(one, lambda: loop.call_soon_threadsafe(changed.set), wants_pieces)
 
         self.engine.check_room(self._num_preparing)
@@ -126,6 +132,15 @@ class EngineLoop:
                     pass
             except Exception:
                 log.exception("a step of the fusion decoder failed")
+
+
+def question_reader(config: "DecoderModelConfig") -> Callable[[str], np.ndarray] | None:
+    """What reads questions for a decoder of this `config`; None where their embedding is all it wants."""
+    if config.question_model is None:
+        return None
+    from mmrag.encoders.question import QuestionReader
+
+    return QuestionReader(config.question_model, config.question_layers).read
 
 
 def _answer(job: "Job") -> Decoded:

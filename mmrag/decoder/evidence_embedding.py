@@ -13,26 +13,31 @@ class EvidenceEmbedding(nn.Module):
 
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
+        self.config = config
         self.text = nn.Linear(config.text_dimension, config.d_model)
         self.image = nn.Linear(config.image_dimension, config.d_model)
         self.grid = nn.Linear(config.grid_dimension, config.d_model)
         self.kind = nn.Embedding(NUM_KINDS, config.d_model)
         self.features = nn.Sequential(nn.Linear(NUM_FEATURES, 64), nn.ReLU(), nn.Linear(64, config.d_model))
-        self.query = nn.Linear(config.text_dimension, config.d_model)
-        self.question = nn.Linear(config.text_dimension, config.d_model) if config.question_in_decoder else None
+        self.query = nn.Linear(config.question_dimension, config.d_model)
+        self.question = nn.Linear(config.question_dimension, config.d_model) if config.question_in_decoder else None
+        if config.question_layers:
+            # States have dimensions far larger than others: before training these are set to what is usual in each.
+            self.question_mean = nn.Parameter(torch.zeros(config.question_dimension))
+            self.question_scale = nn.Parameter(torch.ones(config.question_dimension))
         self.shared_word = nn.Parameter(torch.zeros(config.d_model))
         self.gate = nn.Parameter(torch.zeros(()))
 
     def passages(self, chunks: list[Chunk]) -> Tensor:
         """What is added to the token states [T, d] of all passages."""
-        embedding, features, has_query = (
+        embedding, features, has_question = (
             torch.cat([getattr(chunk, name) for chunk in chunks])
-            for name in ("query_embedding", "features", "has_query")
+            for name in ("question", "features", "has_question")
         )
         num = len(features)
         # A multiple of four rows: fewer take another way through a matrix product, and round differently.
         embedding, features = (F.pad(x, (0, 0, 0, -num % 4)) for x in (embedding, features))
-        query = self.query(unit_variance(embedding))[:num] * has_query[:, None]
+        query = self.query(self.as_read(embedding))[:num] * has_question[:, None]
         of_passage = self.features(features)[:num] + query
         lengths = [length for chunk in chunks for length in [chunk.ids.shape[1]] * len(chunk.ids)]
         of_token = of_passage.repeat_interleave(torch.tensor(lengths, device=features.device), 0)
@@ -43,8 +48,14 @@ class EvidenceEmbedding(nn.Module):
         """What is added to each input of the decoder [B, 1, d]."""
         if self.question is None:
             return 0.0
-        question = self.question(unit_variance(batch.text_embeddings[:, :1]))
-        return self.gate * question * batch.text_embeddings_mask[:, :1, None]
+        question = self.question(self.as_read(batch.question))
+        return (self.gate * question * batch.has_question[:, None])[:, None]
+
+    def as_read(self, question: Tensor) -> Tensor:
+        """What a question is read from [n, question_dimension], of about unit variance."""
+        if not self.config.question_layers:
+            return unit_variance(question)
+        return (question - self.question_mean) * self.question_scale
 
     def memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Image memory [B, M, d]: the query's and the passages' embeddings, then the query image's grid."""

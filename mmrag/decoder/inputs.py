@@ -29,15 +29,15 @@ MAX_WASTED_TOKENS = 256
 class Chunk:
     """n sequences of like length L, encoded together.
 
-    ids [n, L] int64; mask [n, L]; features [n, F]; query_embedding [n, text_dimension]; has_query [n];
+    ids [n, L] int64; mask [n, L]; features [n, F]; question [n, question_dimension]; has_question [n];
     in_query [n, L]: 1.0 where the token also stands in the question.
     """
 
     ids: Tensor
     mask: Tensor
     features: Tensor
-    query_embedding: Tensor
-    has_query: Tensor
+    question: Tensor
+    has_question: Tensor
     in_query: Tensor
 
 
@@ -46,7 +46,7 @@ class Batch:
     """B requests with at most S source tokens, K passages and G regions.
 
     `positions` [B, S] finds each source token in the flattened chunks. Embeddings: row 0 is the query's, row k
-    passage k's; [B, 1 + K, dimension]. Masks are True where something is there.
+    passage k's; [B, 1 + K, dimension]. `question` [B, question_dimension]. Masks are True where something is there.
     """
 
     chunks: list[Chunk]
@@ -64,6 +64,8 @@ class Batch:
     image_kinds: Tensor
     grid: Tensor
     grid_mask: Tensor
+    question: Tensor
+    has_question: Tensor
     prompts: list[list[Prompt]]
 
     def to(self, device: str | torch.device, dtype: torch.dtype = torch.float32) -> "Batch":
@@ -126,19 +128,28 @@ class InputBuilder:
         chosen = [prompts[b][i] for b, i in group]
         ids = np.full((len(group), max(len(prompt.ids) for prompt in chosen)), self.config.pad_id)
         in_query = np.zeros(ids.shape, np.float32)
-        query = np.zeros((len(group), self.config.text_dimension), np.float32)
-        for row, ((b, _), prompt) in enumerate(zip(group, chosen, strict=True)):
+        for row, prompt in enumerate(chosen):
             ids[row, : len(prompt.ids)] = prompt.ids
             asked = set(prompt.ids[: prompt.copy_start])
             copied = prompt.ids[prompt.copy_start :]
             in_query[row, prompt.copy_start : len(prompt.ids)] = [token in asked for token in copied]
-            if self.config.evidence and requests[b].text_embedding is not None:
-                query[row] = requests[b].text_embedding
         lengths = np.array([len(prompt.ids) for prompt in chosen])
         mask = np.arange(ids.shape[1]) < lengths[:, None]
         rows = np.stack([features[b][prompt.passage + 1] for (b, _), prompt in zip(group, chosen, strict=True)])
-        has_query = np.array([requests[b].text_embedding is not None for b, _ in group], np.float32)
-        return Chunk(*map(torch.from_numpy, (ids, mask, rows, query, has_query, in_query)))
+        question, has_question = self.questions([requests[b] for b, _ in group])
+        return Chunk(*map(torch.from_numpy, (ids, mask, rows)), question, has_question, torch.from_numpy(in_query))
+
+    def questions(self, requests: list[DecodeRequest]) -> tuple[Tensor, Tensor]:
+        """What each question is read from [n, question_dimension], 0 where there is nothing; and where, 1.0 or 0.0."""
+        config = self.config
+        stacked = np.zeros((len(requests), config.question_dimension), np.float32)
+        found = [one.question_states if config.question_layers else one.text_embedding for one in requests]
+        for row, vector in zip(stacked, found if config.evidence else [], strict=False):
+            if vector is not None:
+                check_width(np.ravel(vector), config.question_dimension)
+                row[:] = np.ravel(vector)
+        has_question = torch.tensor([float(vector is not None) for vector in found])
+        return torch.from_numpy(stacked), has_question
 
     def layout(self, prompts: list[list[Prompt]], starts: dict) -> dict:
         """`positions` to `passage_of` of a Batch; `starts`: (request, prompt) -> where it begins in the chunks."""
@@ -159,7 +170,7 @@ class InputBuilder:
         return {name: torch.from_numpy(array) for name, array in (arrays | {"passage_of": passage_of}).items()}
 
     def embeddings(self, requests: list[DecodeRequest], features: list[np.ndarray]) -> dict:
-        """`features` to `grid_mask` of a Batch."""
+        """`features` to `has_question` of a Batch."""
         size = len(requests), 1 + max(len(request.passages) for request in requests)
         texts = [[r.text_embedding, *(p.text_embedding for p in r.passages)] for r in requests]
         images = [[r.image_embedding, *(p.image_embedding for p in r.passages)] for r in requests]
@@ -171,11 +182,12 @@ class InputBuilder:
         text, text_mask = stack_present(texts, size[1], config.text_dimension, config.evidence)
         image, image_mask = stack_present(images, size[1], config.image_dimension, config.evidence)
         grid, grid_mask = stack_present(grids, num_regions, config.grid_dimension, config.evidence)
+        question, has_question = self.questions(requests)
         return {
             "features": torch.from_numpy(stacked),
             "text_embeddings": text, "text_embeddings_mask": text_mask, "text_kinds": kinds(size, QUERY_TEXT),
             "image_embeddings": image, "image_embeddings_mask": image_mask, "image_kinds": kinds(size, QUERY_IMAGE),
-            "grid": grid, "grid_mask": grid_mask,
+            "grid": grid, "grid_mask": grid_mask, "question": question, "has_question": has_question,
         }
 
 

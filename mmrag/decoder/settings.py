@@ -24,6 +24,8 @@ class DecoderModelConfig:
         copy_context: how many tokens last written the pointer compares with those before a source token.
         evidence: read similarities, embeddings and the query image's grid; False for a plain T5.
         question_in_decoder: add the question's embedding to every input of the decoder, too.
+        question_model, question_layers: read the question from the mean states of these layers of this text model,
+            which say more of it than its embedding does (see `mmrag.encoders.question`); None: from its embedding.
         text_dimension, image_dimension, grid_dimension: widths of the embeddings given to the decoder.
         labels: what the classify head chooses among when the caller names no labels.
     """
@@ -51,10 +53,17 @@ class DecoderModelConfig:
     copy_context: int = 4
     evidence: bool = False
     question_in_decoder: bool = False
+    question_model: str | None = None
+    question_layers: list[int] = field(default_factory=list)
     text_dimension: int = 384
     image_dimension: int = 384
     grid_dimension: int = 64
     labels: list[str] = field(default_factory=list)
+
+    @property
+    def question_dimension(self) -> int:
+        """How many numbers the question is read from."""
+        return self.text_dimension * max(1, len(self.question_layers))
 
     def save(self, directory: Path) -> None:
         """Write config.json."""

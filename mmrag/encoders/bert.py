@@ -19,12 +19,13 @@ class Bert(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))})
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
-        """input_ids, attention_mask: int64 [batch, tokens]. `last_hidden_state`: float [batch, tokens, dimension]."""
-        states = self.embeddings(input_ids)
+        """input_ids, attention_mask: int64 [batch, tokens]. `last_hidden_state`: float [batch, tokens, dimension];
+        `hidden_states`: the same after the embeddings and after each layer, the last one last."""
+        states = [self.embeddings(input_ids)]
         mask = attention_mask.bool()[:, None, None, :]
         for layer in self.encoder["layer"]:
-            states = layer(states, mask)
-        return SimpleNamespace(last_hidden_state=states)
+            states.append(layer(states[-1], mask))
+        return SimpleNamespace(last_hidden_state=states[-1], hidden_states=states)
 
 
 class _Embeddings(nn.Module):

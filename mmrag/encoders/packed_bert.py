@@ -27,11 +27,11 @@ class PackedBert(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         """As `Bert.forward`."""
-        states = self.embeddings(input_ids)
+        states = [self.embeddings(input_ids)]
         bias = torch.zeros(attention_mask.shape).masked_fill(attention_mask == 0, -torch.inf)[:, None, None, :]
         for layer in self.layers:
-            states = layer(states, bias)
-        return SimpleNamespace(last_hidden_state=states)
+            states.append(layer(states[-1], bias))
+        return SimpleNamespace(last_hidden_state=states[-1], hidden_states=states)
 
 
 class _PackedLayer(nn.Module):

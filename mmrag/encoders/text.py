@@ -1,5 +1,7 @@
 """Texts to embeddings with any Hugging Face encoder."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from mmrag import onednn
 from mmrag.batching import cut_sorted
 from mmrag.config import TextEncoderConfig
-from mmrag.encoders.bert import is_plain_bert, load_bert
+from mmrag.encoders.bert import Bert, is_plain_bert, load_bert
 from mmrag.encoders.packed_bert import PackedBert
 from mmrag.encoders.precision import product_dtype
 from mmrag.encoders.tokenizer import load_tokenizer, model_directory
@@ -55,18 +57,30 @@ class TextEncoder:
     @torch.inference_mode()
     def encode_tokens(self, token_ids: list[list[int]]) -> np.ndarray:
         """Embed n texts, given their token ids, in one batch: float32 [n, dimension]. Threads may share the encoder."""
+        inputs, mask = self._padded(token_ids)
+        pooled = pool(self._run(inputs, mask).last_hidden_state.float(), mask, self.config.pooling)
+        return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+
+    @torch.inference_mode()
+    def mean_states(self, token_ids: list[list[int]], layers: list[int]) -> np.ndarray:
+        """What the layers, counted from 1, make of n texts: float32 [n, layers, dimension], means over the tokens."""
+        inputs, mask = self._padded(token_ids)
+        states = self._run(inputs, mask, output_hidden_states=True).hidden_states
+        return torch.stack([pool(states[layer].float(), mask, "mean") for layer in layers], 1).cpu().numpy()
+
+    def _padded(self, token_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids [n, longest], and where there is a token, on the device."""
         lengths = torch.tensor([len(ids) for ids in token_ids])
         width = int(lengths.max())
         inputs = torch.tensor([ids + [self._pad_id] * (width - len(ids)) for ids in token_ids])
         mask = torch.arange(width) < lengths[:, None]
-        inputs, mask = inputs.to(self.config.device), mask.to(self.config.device)
-        pooled = pool(self._states(inputs, mask).float(), mask, self.config.pooling)
-        return torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+        return inputs.to(self.config.device), mask.to(self.config.device)
 
-    def _states(self, inputs: Tensor, mask: Tensor) -> Tensor:
+    def _run(self, inputs: Tensor, mask: Tensor, **wanted: bool) -> Any:
         is_mixed = inputs.is_cuda and self._dtype != torch.float32  # on a CPU only PackedBert is
+        is_ours = isinstance(self._model, Bert | PackedBert)  # which give all states at no cost
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_mixed):
-            return self._model(input_ids=inputs, attention_mask=mask.long()).last_hidden_state
+            return self._model(input_ids=inputs, attention_mask=mask.long(), **({} if is_ours else wanted))
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:

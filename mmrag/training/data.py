@@ -58,6 +58,7 @@ class Asked:
     shown: bool
     task: Task = "answer"
     labels: list[str] = field(default_factory=list)
+    question_states: np.ndarray | None = None
 
 
 class RetrievalSimulator:
@@ -78,8 +79,9 @@ class RetrievalSimulator:
         passages = [self.passage(pages[i], similarities[i], asked, picture, i) for i in order]
         grid = self.rng.standard_normal(self.grid_shape).astype(np.float16) if asked.shown else None
         request = DecodeRequest(
-            asked.text, asked.text_embedding, picture, grid, passages, task=asked.task, labels=asked.labels
-        )
+            asked.text, asked.text_embedding, picture, grid, passages, task=asked.task, labels=asked.labels,
+            question_states=asked.question_states,
+        )  # fmt: skip
         return request, order.index(gold) if gold >= 0 else -1
 
     def similarities(self, asked: Asked, pages: list[Page], gold: int) -> list[dict[str, float]]:
@@ -155,7 +157,10 @@ def mentions(text: str, labels: list[str]) -> bool:
 
 
 def drop_modality(request: DecodeRequest, rng: np.random.Generator, rate: float) -> None:
-    """As when an encoder is down: now and then the text embedding, the grid or the passages' embeddings are missing."""
+    """As when an encoder is down: now and then the text embedding, what the question is read from, the grid or the
+    passages' embeddings are missing."""
+    if rng.random() < rate / 2:
+        request.question_states = None
     if rng.random() < rate:
         request.text_embedding = None
         for passage in request.passages:

@@ -7,23 +7,32 @@ import numpy as np
 import pytest
 
 from atlas.layouts import write_text
-from atlas.questions_seen import Wording, generic_templates, split, train_templates
+from atlas.questions_seen import (
+    TOO_NEAR,
+    Wording,
+    combined,
+    generic_templates,
+    overlap,
+    split,
+    train_templates,
+    words_of,
+)
 from atlas.reading import KINDS_OF_QUESTION, ReadingExamples
 from atlas.wording import load_schema
 from mmrag.training.data import UNKNOWN, blur_words, mentions
 
 
 class PlainWordings:
-    """The train wordings without the text encoder: their embeddings are random."""
+    """The train wordings without the text encoder: their states are random."""
 
     def __init__(self):
         self.groups = {key: [(t, "") for t in templates] for key, templates in train_templates().items()}
         self.groups |= generic_templates(held_back=False)
-        self.embeddings = np.random.default_rng(0).standard_normal((3, 384)).astype(np.float16)
+        self.states = np.random.default_rng(0).standard_normal((3, 4, 384)).astype(np.float16)
 
     def choose(self, rng: random.Random, *key: str) -> Wording:
         template, attribute = rng.choice(self.groups[key])
-        return Wording(template, self.embeddings, attribute)
+        return Wording(template, self.states, attribute)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +78,16 @@ def test_held_back_wordings_are_never_trained_on():
     for templates in train_templates().values():
         assert not set(split(templates, held_back=True)) & set(split(templates, held_back=False))
         assert set(split(templates, True)) | set(split(templates, False)) == set(templates)
+
+
+def test_combined_wordings_are_many_the_same_each_time_and_unlike_those_of_the_test():
+    made = combined("capital", "named")
+    assert len(set(made)) > 600 and made == combined("capital", "named")
+    assert all("{name}" in template or "{names}" in template for template in made)
+    assert not any("{name" in template or "{thing}" in template for template in combined("capital", "shown"))
+    tested = load_schema()["kinds"]["country"]["attributes"]["capital"]["questions"]["test"]["named"]
+    assert max(overlap(words_of(template), words_of(test)) for template in made for test in tested) < TOO_NEAR
+    assert combined("meaning", "named") == []
 
 
 def test_no_test_wording_is_used():

@@ -61,6 +61,7 @@ def request(text="capital?", num_passages=3, **changes) -> DecodeRequest:
     passages = [passage(f"p{i}", texts[i % 3], i + 1) for i in range(num_passages)]
     grid = np.random.default_rng(9).standard_normal(GRID).astype(np.float16)
     values = dict(text=text, text_embedding=vector(7), image_embedding=vector(8), image_grid=grid, passages=passages)
+    values |= dict(question_states=np.stack([vector(10), vector(11)]))
     return DecodeRequest(**values | {"max_new_tokens": 12} | changes)
 
 

@@ -18,6 +18,7 @@ from mmrag.types import DecodeRequest, Sampling
 SHAPES = {
     "fusion": {},
     "fusion as in the atlas": dict(d_model=128, d_kv=32, d_ff=512, num_layers=3, question_in_decoder=True),
+    "fusion that reads states": dict(question_model="any", question_layers=[2, 4], question_in_decoder=True),
     "cross modal": dict(fusion="cross_modal", scores="scaled_dot"),
     "t5 v1.0": PLAIN_T5,
     "t5 v1.1": PLAIN_T5 | dict(gated=True, tied_head=False, scale_output=False, d_model=48, num_decoder_layers=3),

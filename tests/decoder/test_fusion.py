@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from decoder.small import GRID, passage, request, small_decoder, vector
+from decoder.small import DIMENSION, GRID, passage, request, small_decoder, vector
 
 from mmrag.decoder import FusionDecoder
 from mmrag.decoder.heads import add_copied
@@ -66,6 +66,24 @@ def test_evidence_matters_and_missing_evidence_is_masked(decoder):
     assert not torch.allclose(full, score(request(text_embedding=None)))
     zeros = np.zeros(GRID, np.float16)
     assert not torch.allclose(score(request(image_grid=zeros)), score(request(image_grid=None)))
+
+
+def test_a_question_is_read_from_its_states_where_the_model_wants_them():
+    decoder = small_decoder(question_model="any", question_layers=[2, 4], question_in_decoder=True)
+    assert decoder.model.config.question_dimension == 2 * DIMENSION
+
+    def written(**changes) -> torch.Tensor:
+        batch = decoder.inputs.build([request(**changes)])
+        with torch.inference_mode():
+            state = decoder.model.begin(decoder.model.encode(batch), batch)
+            return next_probabilities(decoder.model, 0, state)
+
+    other = np.stack([vector(10), vector(12)])
+    assert not torch.allclose(written(), written(question_states=other))
+    missing, zeros = written(question_states=None), written(question_states=np.zeros((2, DIMENSION)))
+    assert not torch.allclose(written(), missing) and not torch.allclose(missing, zeros)
+    with pytest.raises(ConfigurationError, match="trained with 32"):
+        decoder.inputs.build([request(question_states=np.stack([vector(10)]))])
 
 
 def test_similarities_reach_the_model(decoder):

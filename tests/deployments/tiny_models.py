@@ -19,7 +19,7 @@ def write_image_encoder(directory: Path) -> None:
     ImageEncoder(tower).save(directory)
 
 
-def write_decoder(directory: Path) -> None:
+def write_decoder(directory: Path, **changes) -> None:
     torch.manual_seed(0)
     tokenizer = load_tokenizer(TextEncoderConfig())
     config = DecoderModelConfig(
@@ -37,5 +37,6 @@ def write_decoder(directory: Path) -> None:
         evidence=True,
         grid_dimension=8,
         labels=["Europe", "Asia"],
+        **changes,
     )
     FusionDecoder(FusionModel(config).eval(), tokenizer).save(directory)

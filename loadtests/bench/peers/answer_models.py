@@ -1,8 +1,10 @@
 """The reader that the peers of whole answers serve, with our weights and our runtime beneath."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from mmrag.components.answer_decoder import question_reader
 from mmrag.config_file import read_config
 from mmrag.decoder.fusion import FusionDecoder
 from mmrag.decoder.packed import pack
@@ -16,4 +18,9 @@ def reader() -> Callable[[list[DecodeRequest]], list[Decoded]]:
     config = read_config(CONFIG).decoder
     decoder = FusionDecoder.load(config.model, max_passage_tokens=config.max_passage_tokens)
     pack(decoder.model)
-    return decoder.decode
+    read_question = question_reader(decoder.model.config) or (lambda text: None)
+
+    def read(requests: list[DecodeRequest]) -> list[Decoded]:
+        return decoder.decode([replace(one, question_states=read_question(one.text)) for one in requests])
+
+    return read
