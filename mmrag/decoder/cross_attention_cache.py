@@ -44,7 +44,6 @@ class Bucket:
         self._source = Source(
             source.ids.new_zeros(places),
             source.copyable.new_zeros(places),
-            source.keys.new_zeros(*places, source.keys.shape[-1]),
             source.states.new_zeros(*places, source.states.shape[-1]),
         )
 

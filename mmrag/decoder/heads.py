@@ -16,16 +16,15 @@ from mmrag.decoder.settings import DecoderModelConfig
 
 @dataclass(slots=True)
 class Source:
-    """The tokens a pointer may copy: ids [B, S], where copying is allowed [B, S], pointer keys and states [B, S, d]."""
+    """The tokens a pointer may copy: ids [B, S], where copying is allowed [B, S], and their states [B, S, d]."""
 
     ids: Tensor
     copyable: Tensor
-    keys: Tensor
     states: Tensor
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All four, in the order of the fields."""
-        return self.ids, self.copyable, self.keys, self.states
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All three, in the order of the fields."""
+        return self.ids, self.copyable, self.states
 
 
 @dataclass(slots=True)
@@ -49,12 +48,17 @@ class Pointer(nn.Module):
 
     def forward(self, hidden: Tensor, last_ids: Tensor, source: Source) -> Copying:
         """`hidden` [B, T, d]; `last_ids` [B, T, copy_context]: at each step the tokens just written, last first."""
-        attention, context = self.look(self.query(hidden), last_ids, source)
+        attention, context = self.look(self.queries(hidden), last_ids, source)
         return Copying(attention, self.share_of(hidden, context) * source.copyable.any(1, keepdim=True))
+
+    def queries(self, hidden: Tensor) -> Tensor:
+        """What is compared with the source's states [B, T, d]: instead of every state's key, as q . (K s) = (q K) . s,
+        so that only the states need be kept and read."""
+        return self.query(hidden) @ self.key.weight
 
     def look(self, queries: Tensor, last_ids: Tensor, source: Source) -> tuple[Tensor, Tensor]:
         """Where to copy from [B, T, S], and the mean of the states there [B, T, d]."""
-        scores = (queries @ source.keys.transpose(1, 2)).float() * queries.shape[-1] ** -0.5
+        scores = (queries @ source.states.transpose(1, 2)).float() * queries.shape[-1] ** -0.5
         scores = self.followed(scores, last_ids, source.ids)
         attention = scores.masked_fill_(~source.copyable[:, None], MASKED).softmax(-1)
         return attention, attention.to(source.states.dtype) @ source.states

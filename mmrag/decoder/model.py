@@ -132,9 +132,8 @@ class FusionModel(nn.Module):
         for layer in self.decoder:
             text.append(self.text_memory(layer.cross.text, memory))
             image.append(image_memory(layer.cross.image, memory))
-        keys = self.pointer.key(memory.text) if self.pointer is not None else memory.text[..., :0]
-        states = memory.text if self.pointer is not None else keys
-        source = Source(batch.source_ids, batch.copyable, keys, states)
+        states = memory.text if self.pointer is not None else memory.text[..., :0]
+        source = Source(batch.source_ids, batch.copyable, states)
         question = self.evidence.asked(batch) if self.evidence is not None else 0.0
         return State(text, image, [LayerCache() for _ in self.decoder], source, question=question)
 

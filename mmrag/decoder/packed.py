@@ -17,7 +17,9 @@ _ROWS = 16
 """For how many rows the layout is chosen; it is right for any number."""
 
 _SMALL = 2**16
-_SEES_WHOLE_SOURCES = r"^encoder\.|^joint\.|cross\.(text|image)\.[kv]$|^pointer\.key$"
+_SEES_WHOLE_SOURCES = r"^encoder\.|^joint\.|cross\.(text|image)\.[kv]$"
+_READ = "pointer.key"
+"""Whose weights are read, and so not packed."""
 
 
 class PackedLinear(nn.Module):
@@ -52,6 +54,8 @@ def pack(model: FusionModel) -> None:
 
 def pays(name: str, linear: nn.Linear) -> bool:
     """Whether the product is worth the call."""
+    if name == _READ:
+        return False
     return linear.weight.numel() >= _SMALL or re.search(_SEES_WHOLE_SOURCES, name) is not None
 
 

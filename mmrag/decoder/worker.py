@@ -174,7 +174,7 @@ class Worker:
     def _copyings(self, hidden: Tensor, recent: Tensor) -> list[Copying]:
         """Where each view's rows look, with what can be done for all rows at once done once."""
         pointer, views = self.model.pointer, self.cross_cache.views
-        queries, contexts, found = pointer.query(hidden), torch.zeros_like(hidden), []
+        queries, contexts, found = pointer.queries(hidden), torch.zeros_like(hidden), []
         for view in views:
             looked = pointer.look(queries.index_select(0, view.rows), recent.index_select(0, view.rows), view.source)
             contexts.index_copy_(0, view.rows, looked[1])
