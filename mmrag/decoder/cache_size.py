@@ -75,7 +75,7 @@ class CacheSize:
         config, keys_and_values, float32 = self.config, 2 * self._token_bytes, 4
         is_joined = config.evidence and config.fusion == "cross_modal"
         per_token = keys_and_values + float32 * (2 if is_joined else 1)  # a bias, and a weight for what is joined
-        per_vector = keys_and_values + float32 * 2
+        per_vector = keys_and_values + float32
         pointer = 8 + 1 + (config.d_model * self.number_bytes if config.pointer else 0)
         in_layers = config.num_decoder_layers * (per_token * place.num_text + per_vector * place.num_image)
         return in_layers + pointer * place.num_text

@@ -53,6 +53,7 @@ class Bucket:
             self._resize(min(2 * self.num_places, self.max_places))
         for ours, theirs in self._memories(state):
             _fill(ours.keys[place], theirs.keys[0], 1)
+            ours.values[place] = 0  # an image memory with nothing in it is read as 0, not as what was here before
             _fill(ours.values[place], theirs.values[0], 1)
             ours.bias[place] = MASKED
             _fill(ours.bias[place], theirs.bias[0], 2)
@@ -144,6 +145,7 @@ class CrossAttentionCache:
 
     static_place: Place | None = None
     views: list[View] = field(default_factory=list)
+    _order: Tensor | None = None
     _buckets: dict[Place, list[Bucket]] = field(default_factory=dict)
     _of_row: dict[int, Bucket] = field(default_factory=dict)
 
@@ -189,8 +191,18 @@ class CrossAttentionCache:
             return
         if self.static_place is not None:
             self.views = [bucket.whole_view() for [bucket] in self._buckets.values()]
-            return
-        self.views = [bucket.view() for alike in self._buckets.values() for bucket in alike]
+        else:
+            self.views = [bucket.view() for alike in self._buckets.values() for bucket in alike]
+        self._order = torch.cat([view.rows for view in self.views]) if self.views else None
+
+    def apart(self, of_rows: Tensor) -> tuple[Tensor, ...]:
+        """[n, ...] of each view, from what is there for all rows [R, ...]."""
+        return of_rows.index_select(0, self._order).split([len(view.rows) for view in self.views])
+
+    def together(self, of_views: list[Tensor], num_rows: int) -> Tensor:
+        """What `apart` takes apart; zeros for idle rows."""
+        joined = torch.cat(of_views)
+        return joined.new_zeros(num_rows, *joined.shape[1:]).index_copy_(0, self._order, joined)
 
     def state_of(self, row: int, question: Tensor | float) -> State:
         return self._of_row[row].state_of(row, question)
@@ -206,14 +218,11 @@ class CachedMemory:
 
     def attend(self, queries: Tensor, scale: float) -> tuple[Tensor, None]:
         """Mixed values [R, H, 1, D]. While `is_kept`, the attention [n, H, 1, S] of each view stays in `kept`."""
-        mixed, self.kept = torch.zeros_like(queries), []
-        for view in self._cache.views:
-            memory = getattr(view, self._kind)[self._layer]
-            part, attention = memory.attend(queries.index_select(0, view.rows), scale)
-            mixed.index_copy_(0, view.rows, part)
-            if self.is_kept:
-                self.kept.append(attention)
-        return mixed, None
+        memories = [getattr(view, self._kind)[self._layer] for view in self._cache.views]
+        parts = zip(memories, self._cache.apart(queries), strict=True)
+        mixed, attention = zip(*(memory.attend(part, scale) for memory, part in parts), strict=True)
+        self.kept = list(attention) if self.is_kept else []
+        return self._cache.together(mixed, len(queries)), None
 
 
 def place_for(state: State) -> Place:

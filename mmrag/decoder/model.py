@@ -212,8 +212,11 @@ def hidden_keys(mask: Tensor) -> Tensor:
 
 
 def image_memory(attention: Attention | None, memory: Memory) -> CrossMemory | None:
-    """Keys and values of the image memory, for a layer that attends to it apart from the text; None for others."""
+    """Keys and values of the image memory, for a layer that attends to it apart from the text; None for others.
+
+    What is not there has a value of 0: who has no image memory at all gets nothing from it.
+    """
     if attention is None or memory.image is None:
         return None
-    present = memory.image_mask[:, None, None].to(memory.image.dtype)
-    return CrossMemory(*attention.project(memory.image), hidden_keys(memory.image_mask), present)
+    keys, values = attention.project(memory.image)
+    return CrossMemory(keys, values * memory.image_mask[:, None, :, None], hidden_keys(memory.image_mask))

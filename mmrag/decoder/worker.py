@@ -162,27 +162,23 @@ class Worker:
         logits = self.model.logits(hidden)[:, 0]
         if self.model.pointer is None:
             return (logits,)
+        cache = self.cross_cache
         copyings = self._copyings(hidden, recent)
-        shares = hidden.new_zeros(len(hidden), 1, dtype=torch.float32)
-        for view, copying in zip(self.cross_cache.views, copyings, strict=True):
-            shares.index_copy_(0, view.rows, copying.share)
+        shares = cache.together([copying.share for copying in copyings], len(hidden))
         scores = logits.float().softmax(-1).mul_(1 - shares)
-        for view, copying in zip(self.cross_cache.views, copyings, strict=True):
+        for view, copying in zip(cache.views, copyings, strict=True):
             add_copied(scores, view.rows, copying, view.source.ids)
         return scores, *copyings
 
     def _copyings(self, hidden: Tensor, recent: Tensor) -> list[Copying]:
         """Where each view's rows look, with what can be done for all rows at once done once."""
-        pointer, views = self.model.pointer, self.cross_cache.views
-        queries, contexts, found = pointer.queries(hidden), torch.zeros_like(hidden), []
-        for view in views:
-            looked = pointer.look(queries.index_select(0, view.rows), recent.index_select(0, view.rows), view.source)
-            contexts.index_copy_(0, view.rows, looked[1])
-            found.append(looked[0])
-        shares = pointer.share_of(hidden, contexts)
+        pointer, cache = self.model.pointer, self.cross_cache
+        parts = zip(cache.apart(pointer.queries(hidden)), cache.apart(recent), cache.views, strict=True)
+        attentions, contexts = zip(*(pointer.look(*part, view.source) for *part, view in parts), strict=True)
+        shares = cache.apart(pointer.share_of(hidden, cache.together(contexts, len(hidden))))
         return [
-            Copying(attention, shares.index_select(0, view.rows) * view.source.copyable.any(1, keepdim=True))
-            for view, attention in zip(views, found, strict=True)
+            Copying(attention, share * view.source.copyable.any(1, keepdim=True))
+            for attention, share, view in zip(attentions, shares, cache.views, strict=True)
         ]
 
 

@@ -98,10 +98,10 @@ def test_scores_are_the_same_to_the_last_bit(decoder, reader):
 
 
 def scores_of(
-    decoder: FusionDecoder, asked: list[DecodeRequest], reader: Reader | None = None
+    decoder: FusionDecoder, asked: list[DecodeRequest], reader: Reader | None = None, **limits
 ) -> list[list[torch.Tensor]]:
     """The scores of each step of each request."""
-    engine = engine_over(decoder, reader)
+    engine = engine_over(decoder, reader, **limits)
     jobs = [engine.submit(engine.prepare(one)) for one in asked]
     seen: list[list[torch.Tensor]] = [[] for _ in asked]
     original = engine.worker._scores
@@ -117,6 +117,17 @@ def scores_of(
     while engine.step():
         pass
     return seen
+
+
+def test_who_has_no_embeddings_sees_nothing_of_those_who_had_the_place_before():
+    decoder = small_decoder()
+    bare = request(text_embedding=None, image_embedding=None, image_grid=None, question_states=None)
+    for found in bare.passages:
+        found.text_embedding = found.image_embedding = None
+    [alone] = scores_of(decoder, [bare])
+    *_, behind_others = scores_of(decoder, [request(), request(max_new_tokens=1), bare], max_rows=2)
+    assert len(alone) == len(behind_others) > 0
+    assert all(torch.equal(one, other) for one, other in zip(alone, behind_others, strict=True))
 
 
 def test_newcomers_do_not_wait_for_others_to_end():
