@@ -43,11 +43,13 @@ class Wording:
 class Wordings:
     """Train wordings by (kind, attribute, "named" | "shown"), ("captions",), ("generic", "named" | "shown").
 
-    A part of each group is held back from training: `held_back` gives that part, to validate on.
+    A part of the wordings written one by one is held back from training: `held_back` gives that part, to validate on.
     """
 
     def __init__(self, cache_path: Path, held_back: bool = False):
-        groups = {key: [(t, "") for t in split(templates, held_back)] for key, templates in train_templates().items()}
+        groups = {key: [(t, "") for t in split(templates, held_back)] for key, templates in written().items()}
+        for key in [] if held_back else [key for key in groups if key[0] == "country"]:
+            groups[key] += [(template, "") for template in combined(*key[1:])]
         self.groups = groups | generic_templates(held_back)
         everything = {t for templates in train_templates().values() for t in templates}
         everything |= {t for part in (False, True) for group in generic_templates(part).values() for t, _ in group}
@@ -58,22 +60,28 @@ class Wordings:
         return Wording(template, self.states[template], attribute)
 
 
-@functools.cache
 def train_templates() -> dict[tuple, list[str]]:
+    """All of each group."""
+    return {key: [*templates, *(combined(*key[1:]) if key[0] == "country" else [])]
+            for key, templates in written().items()}  # fmt: skip
+
+
+def written() -> dict[tuple, list[str]]:
+    """Those written one by one."""
     schema = load_schema()
     groups: dict[tuple, list[str]] = {("captions",): schema["captions"]["train"]}
     for kind, entry in schema["kinds"].items():
         for attribute, about in entry["attributes"].items():
             for way, templates in about.get("questions", {}).get("train", {}).items():
                 groups[kind, attribute, way] = templates
-    more = {key: combined(*key[1:]) if key[0] == "country" else [] for key in groups}
-    return {key: list(dict.fromkeys([*templates, *more[key]])) for key, templates in groups.items()}
+    return groups
 
 
+@functools.cache
 def combined(attribute: str, way: str) -> list[str]:
     """Ways to ask made of ways to name a thing and sentences to ask for it in, and whole ones, the same each time.
 
-    Left out is what has most of its words in common with a wording of the test.
+    Left out is what is written elsewhere, and what has most of its words in common with a wording of the test.
     """
     frames = json.loads((Path(__file__).parent / "question_frames.json").read_text(encoding="utf-8")).get(attribute)
     if frames is None:
@@ -81,9 +89,15 @@ def combined(attribute: str, way: str) -> list[str]:
     pairs = [(frame, thing) for frame in frames[way] for thing in frames["things"]]
     chosen = random.Random(f"{attribute} {way}").sample(pairs, NUM_COMBINED)
     made = [*frames[f"whole_{way}"], *(frame.replace("{thing}", thing) for frame, thing in chosen)]
-    tested = load_schema()["kinds"]["country"]["attributes"][attribute]["questions"]["test"]
-    tests = [words_of(template) for templates in tested.values() for template in templates]
-    return [template for template in made if all(overlap(words_of(template), test) < TOO_NEAR for test in tests)]
+    asked = load_schema()["kinds"]["country"]["attributes"][attribute]["questions"]
+    known = set(asked["train"][way])
+    tests = [template for templates in asked["test"].values() for template in templates]
+    return [template for template in dict.fromkeys(made) if template not in known and not is_near(template, tests)]
+
+
+def is_near(template: str, others: list[str]) -> bool:
+    """Whether it has most of its words in common with one of the others."""
+    return any(overlap(words_of(template), words_of(other)) >= TOO_NEAR for other in others)
 
 
 def words_of(template: str) -> set[str]:
@@ -118,7 +132,7 @@ def load_states(path: Path, templates: list[str]) -> dict[str, np.ndarray]:
     """What templates are read from, out of the cache; what it lacks is encoded and added."""
     known: dict[str, np.ndarray] = {}
     if path.is_file():
-        saved = np.load(path)
+        saved = np.load(path)  # its name tells the layers
         known = dict(zip(saved["templates"].tolist(), saved["states"], strict=True))
     lacking = [template for template in templates if template not in known]
     if lacking:
@@ -136,12 +150,18 @@ def encode(templates: list[str]) -> np.ndarray:
     return states.reshape(len(templates), NUM_NAMES, *states.shape[1:])
 
 
+@functools.cache
+def question_reader() -> QuestionReader:
+    """As the decoder will read them."""
+    return QuestionReader(TextEncoderConfig().model, QUESTION_LAYERS)
+
+
 def read_questions(texts: list[str], max_batch: int = 64) -> np.ndarray:
-    """float16 [texts, layers, 384]: as the decoder will read them."""
-    reader = QuestionReader(TextEncoderConfig().model, QUESTION_LAYERS)
+    """float16 [texts, layers, 384]."""
+    reader = question_reader()
     found = np.zeros((len(texts), len(QUESTION_LAYERS), 384), np.float16)
     by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    for start in tqdm(range(0, len(texts), max_batch), desc="questions"):
+    for start in tqdm(range(0, len(texts), max_batch), desc="reading questions", disable=len(texts) <= max_batch):
         some = by_length[start : start + max_batch]
         found[some] = reader.read_all([texts[i] for i in some])
     return found

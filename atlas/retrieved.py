@@ -20,7 +20,7 @@ from atlas.entity import Entity
 from atlas.layouts import write_text
 from atlas.photograph_batch import photographs
 from atlas.questions import read_entities
-from atlas.questions_seen import read_questions, train_templates
+from atlas.questions_seen import QUESTION_LAYERS, read_questions, train_templates
 from atlas.reading import ReadingExamples, as_people_type
 from atlas.wording import fill
 from mmrag.config_file import read_config
@@ -127,7 +127,7 @@ def _from_plain(head: dict, request: dict, passages: list[dict]) -> Noted:
 def _version() -> str:
     made_of = embedding_fingerprint(read_config(ATLAS.parent / "serve_config.yaml")).encode()
     files = b"".join((ATLAS / name).read_bytes() for name in ("schema.json", "question_frames.json", "knowledge.jsonl"))
-    return hashlib.sha256(made_of + files + b"states").hexdigest()[:12]
+    return hashlib.sha256(made_of + files + f"states {QUESTION_LAYERS}".encode()).hexdigest()[:12]
 
 
 async def _note(num: int, rng: random.Random) -> list[Noted]:

@@ -35,7 +35,7 @@ from mmrag.training.device import best_device
 from mmrag.training.processes import run_on_all
 
 WEIGHTS = Path(__file__).parent / "weights" / "fusion_decoder"
-CACHE = Path(".mmrag") / "question_states.npz"
+CACHE = Path(".mmrag") / f"question_states-{'-'.join(map(str, QUESTION_LAYERS))}.npz"
 NOTED = Path(".mmrag") / "retrieved.pickle"
 RUN = Path(".cache") / "fusion_decoder"
 NUM_VALIDATION = 30

@@ -173,7 +173,7 @@ class DecodeRequest:
         text_embedding, image_embedding: float32 [dimension] of the query, None where missing.
         image_grid: float16 [num_regions, grid_dimension] of the query's image, None where missing.
         passages: best first.
-        question_states: float32 [num_layers, dimension], what the question is read from by decoders that want more of
+        question_states: float16 [num_layers, dimension], what the question is read from by decoders that want more of
             it than its embedding; see `mmrag.encoders.question`.
     """
 

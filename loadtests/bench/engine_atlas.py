@@ -18,7 +18,7 @@ ATLAS = DECODER.parents[1]
 MAX_PASSAGES = 20
 """Some 1,500 tokens; more than a caller gets, who asks for five."""
 
-DIMENSION = 384
+DIMENSION, NUM_QUESTION_LAYERS = 384, 4
 NEVER = -1
 
 
@@ -50,8 +50,9 @@ def mixed_questions(num: int, scale: float, seed: int = 3) -> list[AskedOfAtlas]
         ids = [question.document_id, *others]
         passages = [passage(rng, documents[id]) for id in rng.sample(ids, len(ids))]
         length = round(max(scale, 0.25) * rng.uniform(MIN_OUTPUT, MAX_OUTPUT))
+        states = np.stack([embedding(rng) for _ in range(NUM_QUESTION_LAYERS)])
         words = DecodeRequest(question.text, embedding(rng), None, None, passages, max_new_tokens=max(1, length))
-        asked.append(AskedOfAtlas(words))
+        asked.append(AskedOfAtlas(replace(words, question_states=states)))
     return asked
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmrag.batching import together
-from mmrag.components.threads import Threads, use_threads
+from mmrag.components.threads import Threads, use_one_core, use_threads
 from mmrag.config import DecoderConfig
-from mmrag.errors import MmragError
+from mmrag.errors import ConfigurationError, MmragError
 from mmrag.types import Decoded, DecodeRequest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class AnswerDecoder:
         self.engine = Engine.load(config, group)
         self._read_question = question_reader(self.engine.inputs.config)
         self._max_passages = config.max_passages
-        self._preparing = Threads("fusion-decoder-inputs")
+        self._preparing = Threads("fusion-decoder-inputs", on_start=use_one_core)
         self._num_preparing = 0
         self._loop = EngineLoop(self.engine)
 
@@ -103,7 +103,7 @@ class AnswerDecoder:
         self.engine.check_room(self._num_preparing)
         self._num_preparing += 1
         try:
-            # Tokenizing takes milliseconds: neither in the event loop nor between two steps.
+            # Tokenizing and reading the question takes milliseconds: neither in the event loop nor between two steps.
             job = await self._preparing.run(prepare, replace(request, passages=request.passages[: self._max_passages]))
         finally:
             self._num_preparing -= 1
@@ -135,12 +135,21 @@ class EngineLoop:
 
 
 def question_reader(config: "DecoderModelConfig") -> Callable[[str], np.ndarray] | None:
-    """What reads questions for a decoder of this `config`; None where their embedding is all it wants."""
+    """What reads questions for a decoder of this `config`; None where their embedding is all it wants.
+
+    Raises ConfigurationError where the model it was trained with is not to be had, or is another.
+    """
     if config.question_model is None:
         return None
     from mmrag.encoders.question import QuestionReader
 
-    return QuestionReader(config.question_model, config.question_layers).read
+    reader = QuestionReader(config.question_model, config.question_layers)
+    if reader.dimension != config.question_dimension:
+        raise ConfigurationError(
+            f"the decoder reads questions from {config.question_dimension} numbers; its question model "
+            f"{config.question_model} gives {reader.dimension}: use the one it was trained with"
+        )
+    return reader.read
 
 
 def _answer(job: "Job") -> Decoded:

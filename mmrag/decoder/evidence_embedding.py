@@ -22,7 +22,7 @@ class EvidenceEmbedding(nn.Module):
         self.query = nn.Linear(config.question_dimension, config.d_model)
         self.question = nn.Linear(config.question_dimension, config.d_model) if config.question_in_decoder else None
         if config.question_layers:
-            # States have dimensions far larger than others: before training these are set to what is usual in each.
+            # States have dimensions far larger than others: these begin as what is usual in each, and are learned.
             self.question_mean = nn.Parameter(torch.zeros(config.question_dimension))
             self.question_scale = nn.Parameter(torch.ones(config.question_dimension))
         self.shared_word = nn.Parameter(torch.zeros(config.d_model))
@@ -52,10 +52,12 @@ class EvidenceEmbedding(nn.Module):
         return (self.gate * question * batch.has_question[:, None])[:, None]
 
     def as_read(self, question: Tensor) -> Tensor:
-        """What a question is read from [n, question_dimension], of about unit variance."""
-        if not self.config.question_layers:
-            return unit_variance(question)
-        return (question - self.question_mean) * self.question_scale
+        """What a question is read from, float32 [n, question_dimension], as the network takes it."""
+        if self.config.question_layers:
+            question = (question - self.question_mean.float()) * self.question_scale.float()
+        else:
+            question = unit_variance(question)
+        return question.to(self.query.weight.dtype)
 
     def memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Image memory [B, M, d]: the query's and the passages' embeddings, then the query image's grid."""

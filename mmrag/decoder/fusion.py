@@ -20,7 +20,8 @@ MAX_NEW_TOKENS = 256
 class FusionDecoder:
     """Reads a query and its evidence and writes an answer, a caption, or scores for labels.
 
-    For one caller at a time, as in training; `mmrag.components.AnswerDecoder` serves many.
+    For one caller at a time, as in training; `mmrag.components.AnswerDecoder` serves many, and gives requests the
+    `question_states` that some models read, which here is the caller's business.
 
     Attributes:
         fingerprint: 16 hex digits of the files it was loaded from or saved to; "" before that.

@@ -49,7 +49,7 @@ class Pointer(nn.Module):
     def forward(self, hidden: Tensor, last_ids: Tensor, source: Source) -> Copying:
         """`hidden` [B, T, d]; `last_ids` [B, T, copy_context]: at each step the tokens just written, last first."""
         attention, context = self.look(self.queries(hidden), last_ids, source)
-        return Copying(attention, self.share_of(hidden, context) * source.copyable.any(1, keepdim=True))
+        return copying(attention, self.share_of(hidden, context), source)
 
     def queries(self, hidden: Tensor) -> Tensor:
         """What is compared with the source's states [B, T, d]: instead of every state's key, as q . (K s) = (q K) . s,
@@ -74,9 +74,14 @@ class Pointer(nn.Module):
         return scores
 
     def share_of(self, hidden: Tensor, context: Tensor) -> Tensor:
-        """How much of the next token is copied [B, T], where there is anything to copy."""
+        """How much of the next token would be copied [B, T]; see `copying`."""
         share = torch.sigmoid(self.share(torch.cat([hidden, context], -1)).float()).squeeze(-1)
         return share * self.gate.clamp(0, 1)
+
+
+def copying(attention: Tensor, share: Tensor, source: Source) -> Copying:
+    """Where there is nothing to copy, nothing is."""
+    return Copying(attention, share * source.copyable.any(1, keepdim=True))
 
 
 def add_copied(probabilities: Tensor, rows: Tensor, copying: Copying, source_ids: Tensor) -> None:

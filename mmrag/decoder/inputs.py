@@ -29,7 +29,7 @@ MAX_WASTED_TOKENS = 256
 class Chunk:
     """n sequences of like length L, encoded together.
 
-    ids [n, L] int64; mask [n, L]; features [n, F]; question [n, question_dimension]; has_question [n];
+    ids [n, L] int64; mask [n, L]; features [n, F]; question [n, question_dimension] and has_question [n], see `Batch`;
     in_query [n, L]: 1.0 where the token also stands in the question.
     """
 
@@ -46,7 +46,8 @@ class Batch:
     """B requests with at most S source tokens, K passages and G regions.
 
     `positions` [B, S] finds each source token in the flattened chunks. Embeddings: row 0 is the query's, row k
-    passage k's; [B, 1 + K, dimension]. `question` [B, question_dimension]. Masks are True where something is there.
+    passage k's; [B, 1 + K, dimension]. Masks are True where something is there. `question` [B, question_dimension]
+    float32 on every device, `has_question` [B] 1.0 or 0.0.
     """
 
     chunks: list[Chunk]
@@ -73,13 +74,14 @@ class Batch:
         if torch.device(device).type == "cpu" and dtype == torch.float32:
             return self
 
-        def moved(value):
+        def moved(name: str, value):
             if not isinstance(value, Tensor):
                 return value
-            return value.to(device, dtype) if value.is_floating_point() else value.to(device)
+            is_rounded = value.is_floating_point() and name != "question"  # it is standardised first
+            return value.to(device, dtype) if is_rounded else value.to(device)
 
-        chunks = [Chunk(*(moved(getattr(chunk, f.name)) for f in fields(Chunk))) for chunk in self.chunks]
-        return Batch(**{f.name: moved(getattr(self, f.name)) for f in fields(self)} | {"chunks": chunks})
+        chunks = [Chunk(*(moved(f.name, getattr(chunk, f.name)) for f in fields(Chunk))) for chunk in self.chunks]
+        return Batch(**{f.name: moved(f.name, getattr(self, f.name)) for f in fields(self)} | {"chunks": chunks})
 
 
 Grouping = Callable[[list[tuple[int, int]], list[list[Prompt]]], list[list[tuple[int, int]]]]

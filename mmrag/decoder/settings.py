@@ -23,7 +23,7 @@ class DecoderModelConfig:
         scores: "dot" as T5, or "scaled_dot" divided by sqrt(d_kv).
         copy_context: how many tokens last written the pointer compares with those before a source token.
         evidence: read similarities, embeddings and the query image's grid; False for a plain T5.
-        question_in_decoder: add the question's embedding to every input of the decoder, too.
+        question_in_decoder: add what the question is read from to every input of the decoder, too.
         question_model, question_layers: read the question from the mean states of these layers of this text model,
             which say more of it than its embedding does (see `mmrag.encoders.question`); None: from its embedding.
         text_dimension, image_dimension, grid_dimension: widths of the embeddings given to the decoder.
@@ -60,9 +60,13 @@ class DecoderModelConfig:
     grid_dimension: int = 64
     labels: list[str] = field(default_factory=list)
 
+    def __post_init__(self):
+        if (self.question_model is None) != (not self.question_layers):
+            raise ConfigurationError("config.json of a decoder has question_model and question_layers, or neither")
+
     @property
     def question_dimension(self) -> int:
-        """How many numbers the question is read from."""
+        """How many numbers the question is read from: its embedding's, or so many for each layer."""
         return self.text_dimension * max(1, len(self.question_layers))
 
     def save(self, directory: Path) -> None:

@@ -13,7 +13,7 @@ from mmrag.decoder.checkpoint import find_checkpoint, load_model
 from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
 from mmrag.decoder.cuda_graph import CudaGraph
 from mmrag.decoder.group import Group
-from mmrag.decoder.heads import Copying, add_copied
+from mmrag.decoder.heads import Copying, add_copied, copying
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
 from mmrag.decoder.plan import Admission, Plan, Result
@@ -164,10 +164,10 @@ class Worker:
             return (logits,)
         cache = self.cross_cache
         copyings = self._copyings(hidden, recent)
-        shares = cache.together([copying.share for copying in copyings], len(hidden))
+        shares = cache.together([of_view.share for of_view in copyings], len(hidden))
         scores = logits.float().softmax(-1).mul_(1 - shares)
-        for view, copying in zip(cache.views, copyings, strict=True):
-            add_copied(scores, view.rows, copying, view.source.ids)
+        for view, of_view in zip(cache.views, copyings, strict=True):
+            add_copied(scores, view.rows, of_view, view.source.ids)
         return scores, *copyings
 
     def _copyings(self, hidden: Tensor, recent: Tensor) -> list[Copying]:
@@ -177,7 +177,7 @@ class Worker:
         attentions, contexts = zip(*(pointer.look(*part, view.source) for *part, view in parts), strict=True)
         shares = cache.apart(pointer.share_of(hidden, cache.together(contexts, len(hidden))))
         return [
-            Copying(attention, share * view.source.copyable.any(1, keepdim=True))
+            copying(attention, share, view.source)
             for attention, share, view in zip(attentions, shares, cache.views, strict=True)
         ]
 

@@ -18,14 +18,17 @@ class Bert(nn.Module):
         self.embeddings = _Embeddings(config)
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))})
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, output_hidden_states: bool = False
+    ) -> SimpleNamespace:
         """input_ids, attention_mask: int64 [batch, tokens]. `last_hidden_state`: float [batch, tokens, dimension];
-        `hidden_states`: the same after the embeddings and after each layer, the last one last."""
-        states = [self.embeddings(input_ids)]
+        `hidden_states`, where asked for: the same after the embeddings and after each layer, the last one last."""
+        states, kept = self.embeddings(input_ids), []
         mask = attention_mask.bool()[:, None, None, :]
         for layer in self.encoder["layer"]:
-            states.append(layer(states[-1], mask))
-        return SimpleNamespace(last_hidden_state=states[-1], hidden_states=states)
+            kept += [states] * output_hidden_states
+            states = layer(states, mask)
+        return SimpleNamespace(last_hidden_state=states, hidden_states=[*kept, states])
 
 
 class _Embeddings(nn.Module):

@@ -25,13 +25,16 @@ class PackedBert(nn.Module):
         self.config, self.embeddings = bert.config, bert.embeddings
         self.layers = nn.ModuleList(_PackedLayer(layer, dtype) for layer in bert.encoder["layer"])
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, output_hidden_states: bool = False
+    ) -> SimpleNamespace:
         """As `Bert.forward`."""
-        states = [self.embeddings(input_ids)]
+        states, kept = self.embeddings(input_ids), []
         bias = torch.zeros(attention_mask.shape).masked_fill(attention_mask == 0, -torch.inf)[:, None, None, :]
         for layer in self.layers:
-            states.append(layer(states[-1], bias))
-        return SimpleNamespace(last_hidden_state=states[-1], hidden_states=states)
+            kept += [states] * output_hidden_states
+            states = layer(states, bias)
+        return SimpleNamespace(last_hidden_state=states, hidden_states=[*kept, states])
 
 
 class _PackedLayer(nn.Module):

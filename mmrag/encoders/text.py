@@ -9,7 +9,7 @@ from torch import Tensor
 from mmrag import onednn
 from mmrag.batching import cut_sorted
 from mmrag.config import TextEncoderConfig
-from mmrag.encoders.bert import Bert, is_plain_bert, load_bert
+from mmrag.encoders.bert import is_plain_bert, load_bert
 from mmrag.encoders.packed_bert import PackedBert
 from mmrag.encoders.precision import product_dtype
 from mmrag.encoders.tokenizer import load_tokenizer, model_directory
@@ -65,7 +65,7 @@ class TextEncoder:
     def mean_states(self, token_ids: list[list[int]], layers: list[int]) -> np.ndarray:
         """What the layers, counted from 1, make of n texts: float32 [n, layers, dimension], means over the tokens."""
         inputs, mask = self._padded(token_ids)
-        states = self._run(inputs, mask, output_hidden_states=True).hidden_states
+        states = self._run(inputs, mask, needs_all_states=True).hidden_states
         return torch.stack([pool(states[layer].float(), mask, "mean") for layer in layers], 1).cpu().numpy()
 
     def _padded(self, token_ids: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -76,11 +76,12 @@ class TextEncoder:
         mask = torch.arange(width) < lengths[:, None]
         return inputs.to(self.config.device), mask.to(self.config.device)
 
-    def _run(self, inputs: Tensor, mask: Tensor, **wanted: bool) -> Any:
+    def _run(self, inputs: Tensor, mask: Tensor, needs_all_states: bool = False) -> Any:
         is_mixed = inputs.is_cuda and self._dtype != torch.float32  # on a CPU only PackedBert is
-        is_ours = isinstance(self._model, Bert | PackedBert)  # which give all states at no cost
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_mixed):
-            return self._model(input_ids=inputs, attention_mask=mask.long(), **({} if is_ours else wanted))
+            return self._model(
+                input_ids=inputs, attention_mask=mask.long(), output_hidden_states=needs_all_states
+            )
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:

@@ -157,8 +157,8 @@ def mentions(text: str, labels: list[str]) -> bool:
 
 
 def drop_modality(request: DecodeRequest, rng: np.random.Generator, rate: float) -> None:
-    """As when an encoder is down: now and then the text embedding, what the question is read from, the grid or the
-    passages' embeddings are missing."""
+    """As when an encoder is down: now and then the text embedding, the grid or the passages' embeddings are missing;
+    what the question is read from less often, for the decoder reads it itself."""
     if rng.random() < rate / 2:
         request.question_states = None
     if rng.random() < rate:

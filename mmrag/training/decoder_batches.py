@@ -1,4 +1,4 @@
-"""Batches of examples of like length and like cost."""
+"""Batches of examples of like length."""
 
 import random
 from collections.abc import Iterator
@@ -7,41 +7,36 @@ from mmrag.batching import CHARS_PER_TOKEN
 from mmrag.training.data import Example
 from mmrag.training.decoder_config import DecoderTrainingConfig
 
-BATCHES_IN_POOL = 12
-"""So many batches' worth of examples are sorted by length at a time."""
+BATCHES_IN_POOL = 8
+"""So many batches' worth of examples are sorted by length at a time, and at least as many batches wait to be taken."""
 
 
 def batches(examples: Iterator[Example], config: DecoderTrainingConfig) -> Iterator[list[Example]]:
     """Batches without end, each of examples of like length, so that little is padding.
 
-    Every process gets those of a length at the same time, and all cost about the same: none waits for another.
+    From those that wait, every process takes one of about the same length at a time: none is waited for long.
     """
-    rng = random.Random(0)
+    rng, waiting = random.Random(0), []
     while True:
-        cut = cut_by_cost(sorted(drawn_together(examples, config), key=num_source_tokens))
-        rng.shuffle(cut)
-        yield from filter(None, cut)
+        if len(waiting) < BATCHES_IN_POOL:
+            pool = sorted((next(examples) for _ in range(config.max_batch * BATCHES_IN_POOL)), key=num_source_tokens)
+            waiting = sorted(waiting + cut_by_limits(pool, config), key=length_of)
+        yield waiting.pop(int(rng.random() * len(waiting)))
 
 
-def drawn_together(examples: Iterator[Example], config: DecoderTrainingConfig) -> list[Example]:
-    """The examples of the next batches, at least one."""
-    pool, num_tokens = [], 0
-    while len(pool) < config.max_batch * BATCHES_IN_POOL and num_tokens < config.max_batch_tokens * BATCHES_IN_POOL:
-        pool.append(next(examples))
-        num_tokens += num_source_tokens(pool[-1])
-    return pool
+def cut_by_limits(pool: list[Example], config: DecoderTrainingConfig) -> list[list[Example]]:
+    """The examples of a sorted pool, each batch as large as it may be; one that is too large alone stands alone."""
+    found: list[list[Example]] = [[]]
+    for example in pool:
+        size = len(found[-1])
+        if size == config.max_batch or (size and (size + 1) * num_source_tokens(example) > config.max_batch_tokens):
+            found.append([])
+        found[-1].append(example)
+    return found
 
 
-def cut_by_cost(pool: list[Example]) -> list[list[Example]]:
-    """`BATCHES_IN_POOL` parts, one after the other, of about the same number of tokens."""
-    costs = [num_source_tokens(example) for example in pool]
-    total = sum(costs)
-    parts: list[list[Example]] = [[] for _ in range(BATCHES_IN_POOL)]
-    before = 0
-    for example, cost in zip(pool, costs, strict=True):
-        parts[int(BATCHES_IN_POOL * (before + cost / 2) / total)].append(example)
-        before += cost
-    return parts
+def length_of(batch: list[Example]) -> int:
+    return num_source_tokens(batch[-1])
 
 
 def num_source_tokens(example: Example) -> int:

@@ -8,8 +8,7 @@ class DecoderTrainingConfig:
     """How long and how fast to learn.
 
     Attributes:
-        max_batch, max_batch_tokens: no more examples, and tokens of all passages (estimated), on the average of the
-            batches that are drawn together.
+        max_batch_tokens, max_batch: a batch ends at whichever comes first; tokens of all passages, estimated.
         slow_words_share: how much of each step those embeddings take that begin with a meaning.
         alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
         topics, topic_weight: what facts are about, which is learned beside the answers (see `topics`); and its weight.

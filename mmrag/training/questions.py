@@ -7,7 +7,7 @@ One question a line: {"text"?, "image"? (a path inside the file's folder, or a d
 import asyncio
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mmrag.components.answer_decoder import question_reader
 from mmrag.config import AppConfig
 from mmrag.decoder.additions import with_additions
 from mmrag.decoder.fusion import FusionDecoder
@@ -69,6 +70,7 @@ def train_on_questions(
     asked = read_questions(questions, config)
     decoder = FusionDecoder.load(base, device or best_device(), config.decoder.max_passage_tokens)
     examples = asyncio.run(gather_evidence(asked, config))
+    read_all_questions(examples, question_reader(decoder.model.config))
     model = with_additions(decoder.model, **widths(examples))
     decoder = FusionDecoder(model, decoder.tokenizer, decoder.device, config.decoder.max_passage_tokens)
     random.Random(0).shuffle(examples)
@@ -126,6 +128,12 @@ async def example_of(question: Question, local: Local) -> Example:
     await local.pipeline_with(decoder=listener).answer(question.query)
     request = replace(listener.heard, deadline_s=None)
     return Example(request, question.answer, gold_of(question, request), group_of(request))
+
+
+def read_all_questions(examples: list[Example], read: Callable[[str], np.ndarray] | None) -> None:
+    """Give requests what a base that was trained with it reads questions from."""
+    for request in (example.request for example in examples if read is not None):
+        request.question_states = read(request.text) if request.text else None
 
 
 def gold_of(question: Question, request: DecodeRequest) -> int:

@@ -86,6 +86,12 @@ def test_a_question_is_read_from_its_states_where_the_model_wants_them():
         decoder.inputs.build([request(question_states=np.stack([vector(10)]))])
 
 
+def test_a_question_model_and_its_layers_go_together():
+    for changes in (dict(question_model="any"), dict(question_layers=[2])):
+        with pytest.raises(ConfigurationError, match="or neither"):
+            small_decoder(**changes)
+
+
 def test_similarities_reach_the_model(decoder):
     changed = request()
     changed.passages[1].similarities["bm25"] = 1.0

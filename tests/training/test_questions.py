@@ -1,8 +1,10 @@
 """A plain T5 learns to use evidence from a user's own questions, and stays as it was underneath."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,7 +20,7 @@ from mmrag.errors import InvalidRequest
 from mmrag.training.data import Example
 from mmrag.training.decoder import train_decoder
 from mmrag.training.decoder_config import DecoderTrainingConfig
-from mmrag.training.questions import endless, read_questions, widths
+from mmrag.training.questions import endless, read_all_questions, read_questions, widths
 from tests.conftest import config_for
 from tests.deployments.pictures import png
 
@@ -108,6 +110,14 @@ def test_a_frozen_run_goes_on_where_it_stopped(base, examples, tmp_path):
         on_progress=seen.append,
     )
     assert seen[0] == 0.5 and len(seen) == 5
+
+
+def test_questions_are_read_for_a_base_that_was_trained_with_it(examples):
+    examples = deepcopy(examples)
+    read_all_questions(examples, None)
+    assert examples[0].request.question_states.shape == (2, DIMENSION)  # left as they are
+    read_all_questions(examples, lambda text: np.full((2, 3), len(text)))
+    assert all((example.request.question_states == len("capital?")).all() for example in examples)
 
 
 def test_widths_are_those_of_the_embeddings(examples):

@@ -18,9 +18,11 @@ def reader() -> Callable[[list[DecodeRequest]], list[Decoded]]:
     config = read_config(CONFIG).decoder
     decoder = FusionDecoder.load(config.model, max_passage_tokens=config.max_passage_tokens)
     pack(decoder.model)
-    read_question = question_reader(decoder.model.config) or (lambda text: None)
+    read_question = question_reader(decoder.model.config)
 
     def read(requests: list[DecodeRequest]) -> list[Decoded]:
-        return decoder.decode([replace(one, question_states=read_question(one.text)) for one in requests])
+        if read_question is not None:
+            requests = [replace(one, question_states=read_question(one.text)) for one in requests]
+        return decoder.decode(requests)
 
     return read
