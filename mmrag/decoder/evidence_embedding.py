@@ -57,7 +57,7 @@ class EvidenceEmbedding(nn.Module):
             question = (question - self.question_mean.float()) * self.question_scale.float()
         else:
             question = unit_variance(question)
-        return question.to(self.query.weight.dtype)
+        return question.to(self.gate.dtype)  # the layers may be packed, and have no weights to look at
 
     def memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Image memory [B, M, d]: the query's and the passages' embeddings, then the query image's grid."""
