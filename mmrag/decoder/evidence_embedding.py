@@ -52,7 +52,7 @@ class EvidenceEmbedding(nn.Module):
         return (self.gate * question * batch.has_question[:, None])[:, None]
 
     def as_read(self, question: Tensor) -> Tensor:
-        """What a question is read from, float32 [n, question_dimension], as the network takes it."""
+        """What a question is read from, given as float32 [n, question_dimension], as the network takes it."""
         if self.config.question_layers:
             question = (question - self.question_mean.float()) * self.question_scale.float()
         else:

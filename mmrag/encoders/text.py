@@ -79,9 +79,7 @@ class TextEncoder:
     def _run(self, inputs: Tensor, mask: Tensor, needs_all_states: bool = False) -> Any:
         is_mixed = inputs.is_cuda and self._dtype != torch.float32  # on a CPU only PackedBert is
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=is_mixed):
-            return self._model(
-                input_ids=inputs, attention_mask=mask.long(), output_hidden_states=needs_all_states
-            )
+            return self._model(input_ids=inputs, attention_mask=mask.long(), output_hidden_states=needs_all_states)
 
 
 def pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
