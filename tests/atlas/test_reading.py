@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from atlas.layouts import write_text
+from atlas.question_frames import combined, is_near
 from atlas.questions_seen import (
     Wording,
-    combined,
     generic_templates,
-    is_near,
     split,
     train_templates,
     written,
