@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
+from mmrag.decoder.buckets import Buckets
+from mmrag.decoder.cross_attention_cache import CachedMemory
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
 from mmrag.decoder.model import FusionModel
@@ -18,8 +19,8 @@ class AttributionTracer:
         text, image: of each layer of the decoder its `CachedMemory`; None where there is no attention to images.
     """
 
-    def __init__(self, model: FusionModel, cache: CrossAttentionCache, text: list, image: list):
-        self._model, self._cache = model, cache
+    def __init__(self, model: FusionModel, sources: Buckets, text: list, image: list):
+        self._model, self._sources = model, sources
         self._text: list[CachedMemory] = text
         self._image: list[CachedMemory] = [memory for memory in image if memory is not None]
         self._watched: list[int] = []
@@ -38,17 +39,20 @@ class AttributionTracer:
             return {}
         text, image = self._mean(self._text), self._mean(self._image[-1:])
         found = {}
-        for v, view in enumerate(self._cache.views):
-            for place, row in enumerate(view.rows.tolist()):
-                if row in self._watched:
-                    evidence, copied = sequences[row].evidence, None
-                    num_source = evidence.source_ids.shape[1]
-                    if copyings:
-                        copied = copied_part(copyings[v], view.source.ids, place, tokens[row], scores[row])[:num_source]
-                    # Where text and image memory are joined, the image's comes after the text's.
-                    over_image = image[v][place] if image else text[v][place, num_source:]
-                    attended = numpy_of(text[v][place, :num_source])
-                    found[row] = TokenTrace(copied, attended, regions(over_image, evidence))
+        for row in self._watched:
+            evidence, copied = sequences[row].evidence, None
+            num_source = evidence.source_ids.shape[1]
+            v, place = self._sources.place_in_views(row)
+            if copyings:
+                source_ids = self._sources.views[v].source.ids
+                copied = copied_part(copyings[v], source_ids, place, tokens[row], scores[row])[:num_source]
+            # Where text and image memory are joined, the image's comes after the text's.
+            over_image = text[v][place, num_source:]
+            if image:
+                v_image, place_of_image = self._image[-1].buckets.place_in_views(row)
+                over_image = image[v_image][place_of_image]
+            attended = numpy_of(text[v][place, :num_source])
+            found[row] = TokenTrace(copied, attended, regions(over_image, evidence))
         return found
 
     def _mean(self, memories: list[CachedMemory]) -> list[Tensor]:

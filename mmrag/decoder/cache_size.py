@@ -1,6 +1,6 @@
 """How much memory sequences take while they are read and written, known before anything is allocated.
 
-`cross_attention_cache` and `self_attention_cache` allocate what is counted here (`tests/decoder/test_cache_size.py`).
+`buckets` and `self_attention_cache` allocate what is counted here (`tests/decoder/test_cache_size.py`).
 """
 
 from dataclasses import dataclass
@@ -27,58 +27,70 @@ def rounded_up(length: int, step: int = STEP) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Room for so many tokens of text memory and vectors of image memory; a bucket has `max_places` like it at most."""
+    """Room for a memory of so many text tokens or image vectors; a bucket has `max_places` like it at most."""
 
-    num_text: int
-    num_image: int
+    length: int
     max_places: int
 
     @classmethod
-    def around(cls, num_text: int, num_image: int, token_bytes: int) -> "Place":
-        """The one for memories of this length, whose keys have `token_bytes` for each token in each layer."""
-        length, num_image = rounded_up(num_text), rounded_up(num_image)
+    def around(cls, length: int, token_bytes: int) -> "Place":
+        """The one for a memory of this length, whose keys have `token_bytes` for each token in each layer."""
+        length = rounded_up(length)
         max_places = min(MAX_BUCKET_BYTES // max(1, token_bytes * length), MAX_PLACES)
         if max_places < 2:
-            return cls(length, num_image, 1)
+            return cls(length, 1)
         # A quarter of an octave apart.
-        return cls(rounded_up(length, max(STEP, 2 ** (length.bit_length() - 3))), num_image, max_places)
+        return cls(rounded_up(length, max(STEP, 2 ** (length.bit_length() - 3))), max_places)
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPlaces:
+    """Where shapes are static, each row has one of both, taken or not."""
+
+    text: Place
+    image: Place
 
 
 @dataclass(frozen=True)
 class CacheSize:
-    """Bytes of keys and values on each of `num_ranks` ranks, for a model whose numbers have `number_bytes`.
-
-    Attributes:
-        static_place: where shapes are static, each row has a place of this size, taken or not.
-    """
+    """Bytes of keys and values on each of `num_ranks` ranks, for a model whose numbers have `number_bytes`."""
 
     config: DecoderModelConfig
     number_bytes: int = 4
     num_ranks: int = 1
-    static_place: Place | None = None
+    static: StaticPlaces | None = None
 
     def sequence_bytes(self, num_source: int, num_image: int) -> int:
         """At most, from joining to leaving, for one that reads so many tokens and vectors of image memory.
 
-        Its place in a bucket, and the free one that there may be beside it; while it is being read, less.
+        Its places in buckets, and the free ones that there may be beside them; while it is being read, less.
         """
-        if self.static_place is not None:
-            return self.place_bytes(self.static_place)
+        if self.static is not None:
+            return self.static_bytes
         config = self.config
-        if config.fusion == "cross_modal" or not config.evidence:
+        if not self._has_image_attention:
             num_source, num_image = num_source + (num_image if config.evidence else 0), 0
-        place = Place.around(num_source, num_image, self._token_bytes)
-        return min(place.max_places, MAX_PLACES_PER_SEQUENCE) * self.place_bytes(place)
+        text, image = (Place.around(length, self._token_bytes) for length in (num_source, num_image))
+        num_text, num_image = (min(place.max_places, MAX_PLACES_PER_SEQUENCE) for place in (text, image))
+        return num_text * self.text_bytes(text) + num_image * self.image_bytes(image)
 
-    def place_bytes(self, place: Place) -> int:
+    @property
+    def static_bytes(self) -> int:
+        """Of a row's places where shapes are static."""
+        return self.text_bytes(self.static.text) + self.image_bytes(self.static.image)
+
+    def text_bytes(self, place: Place) -> int:
         """Of all layers, and of the pointer."""
-        config, keys_and_values, float32 = self.config, 2 * self._token_bytes, 4
+        config, float32 = self.config, 4
         is_joined = config.evidence and config.fusion == "cross_modal"
-        per_token = keys_and_values + float32 * (2 if is_joined else 1)  # a bias, and a weight for what is joined
-        per_vector = keys_and_values + float32
+        per_token = 2 * self._token_bytes + float32 * (2 if is_joined else 1)  # a bias, a weight for what is joined
         pointer = 8 + 1 + (config.d_model * self.number_bytes if config.pointer else 0)
-        in_layers = config.num_decoder_layers * (per_token * place.num_text + per_vector * place.num_image)
-        return in_layers + pointer * place.num_text
+        return (config.num_decoder_layers * per_token + pointer) * place.length
+
+    def image_bytes(self, place: Place) -> int:
+        """Of all layers, where the decoder attends to image memory apart from the text."""
+        per_vector = 2 * self._token_bytes + 4
+        return self.config.num_decoder_layers * per_vector * place.length if self._has_image_attention else 0
 
     def table_bytes(self, num_rows: int, num_tokens: int) -> int:
         """What so many rows of so many written tokens take, in use or not."""
@@ -93,14 +105,17 @@ class CacheSize:
         where shapes are static, a place for each row. Raises ConfigurationError when there is not enough for one."""
         for num_rows in range(max_rows, 0, -1):
             tables = self.table_bytes(num_rows, num_tokens)
-            static = self.static_place and rounded_up(num_rows, ROW_STEP) * self.place_bytes(self.static_place)
-            places = tables if static is None else static
+            places = tables if self.static is None else rounded_up(num_rows, ROW_STEP) * self.static_bytes
             if tables + places <= memory_bytes:
                 return num_rows
         raise ConfigurationError(
             f"decoder.memory_bytes is {memory_bytes:,}, but one sequence alone needs {tables + places:,}: raise it, "
             "or lower decoder.max_new_tokens"
         )
+
+    @property
+    def _has_image_attention(self) -> bool:
+        return self.config.evidence and self.config.fusion == "dual_stream"
 
     @property
     def _token_bytes(self) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmrag.config import DecoderConfig
 from mmrag.decoder.attribution_trace import AttributionTracer
-from mmrag.decoder.cache_size import ROW_STEP, CacheSize, Place, rounded_up
+from mmrag.decoder.cache_size import ROW_STEP, CacheSize, Place, StaticPlaces, rounded_up
 from mmrag.decoder.checkpoint import find_checkpoint, load_model
 from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
 from mmrag.decoder.cuda_graph import CudaGraph
@@ -53,17 +53,17 @@ class Worker:
     def reset(self) -> None:
         """Forget every sequence."""
         model, layers = self.model, range(len(self.model.decoder))
-        static_place = self.cache_size.static_place
-        self.self_cache = SelfAttentionCache(model, self.max_rows, self.max_new_tokens, static_place is not None)
-        self.cross_cache = CrossAttentionCache(static_place)
+        static = self.cache_size.static
+        self.self_cache = SelfAttentionCache(model, self.max_rows, self.max_new_tokens, static is not None)
+        self.cross_cache = CrossAttentionCache(static)
         self._abandon()
         self._sequences: list[Admission] = []
         self._samplers: list[Sampler] = []
-        text = [CachedMemory(self.cross_cache, "text", i) for i in layers]
-        image = [CachedMemory(self.cross_cache, "image", i) if model.has_image_attention else None for i in layers]
+        text = [CachedMemory(self.cross_cache.text, i) for i in layers]
+        image = [CachedMemory(self.cross_cache.image, i) if model.has_image_attention else None for i in layers]
         self._state = State(text, image, self.self_cache.layers, None)
         self._graph = CudaGraph(self._compute, self.self_cache.forget) if self.device.type == "cuda" else None
-        self._tracer = AttributionTracer(model, self.cross_cache, text, image)
+        self._tracer = AttributionTracer(model, self.cross_cache.text, text, image)
 
     @classmethod
     def load(cls, config: DecoderConfig, group: Group | None = None) -> "Worker":
@@ -162,7 +162,7 @@ class Worker:
         logits = self.model.logits(hidden)[:, 0]
         if self.model.pointer is None:
             return (logits,)
-        cache = self.cross_cache
+        cache = self.cross_cache.text
         copyings = self._copyings(hidden, recent)
         shares = cache.together([of_view.share for of_view in copyings], len(hidden))
         scores = logits.float().softmax(-1).mul_(1 - shares)
@@ -172,7 +172,7 @@ class Worker:
 
     def _copyings(self, hidden: Tensor, recent: Tensor) -> list[Copying]:
         """Where each view's rows look, with what can be done for all rows at once done once."""
-        pointer, cache = self.model.pointer, self.cross_cache
+        pointer, cache = self.model.pointer, self.cross_cache.text
         parts = zip(cache.apart(pointer.queries(hidden)), cache.apart(recent), cache.views, strict=True)
         attentions, contexts = zip(*(pointer.look(*part, view.source) for *part, view in parts), strict=True)
         shares = cache.apart(pointer.share_of(hidden, cache.together(contexts, len(hidden))))
@@ -185,9 +185,11 @@ class Worker:
 def cache_size_of(model: FusionModel, max_rows: int, static_source: int | None) -> CacheSize:
     """What sequences of this model take, on this rank."""
     num_ranks = 1 if model.group is None else model.group.size
-    num_image = MAX_IMAGE_MEMORY if model.has_image_attention else 0
-    place = None if static_source is None else Place(static_source, num_image, rounded_up(max_rows, ROW_STEP))
-    return CacheSize(model.config, model.embedding.weight.element_size(), num_ranks, place)
+    static = None
+    if static_source is not None:
+        num_places = rounded_up(max_rows, ROW_STEP)
+        static = StaticPlaces(Place(static_source, num_places), Place(MAX_IMAGE_MEMORY, num_places))
+    return CacheSize(model.config, model.embedding.weight.element_size(), num_ranks, static)
 
 
 def leaves_a_core(num_threads: int | None) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmrag.config import DecoderConfig
 from mmrag.decoder import cache_size
-from mmrag.decoder.cache_size import CacheSize, Place
+from mmrag.decoder.cache_size import CacheSize, Place, StaticPlaces
 from mmrag.decoder.engine import Engine
 from mmrag.decoder.worker import Worker
 from mmrag.errors import ConfigurationError
@@ -19,9 +19,8 @@ SHAPES = {"fusion": {}, "cross modal": dict(fusion="cross_modal"), "t5": PLAIN_T
 
 
 def kept_of_sources(worker: Worker) -> Iterator[Tensor]:
-    for alike in worker.cross_cache._buckets.values():
-        for bucket in alike:
-            yield from bucket._tensors()
+    for bucket in (*worker.cross_cache.text, *worker.cross_cache.image):
+        yield from bucket.tensors()
     for state in worker._prefill.states if worker._prefill is not None else []:
         for memory in state.text + state.image:
             if memory is not None:
@@ -64,8 +63,7 @@ def test_a_place_and_the_tables_are_counted_to_the_byte(shape):
     engine = Engine(worker, decoder.inputs, max_new_tokens=40, cache_size=worker.cache_size)
     engine.submit(engine.prepare(request()))
     engine.step()
-    [[bucket]] = worker.cross_cache._buckets.values()
-    assert num_bytes(bucket._tensors()) == 4 * engine.scheduler.num_bytes  # rows are four at least
+    assert num_bytes(kept_of_sources(worker)) == 4 * engine.scheduler.num_bytes  # rows are four at least
     tables = [tensor for layer in worker.self_cache.layers for tensor in (layer._keys, layer._values, layer._tail)]
     assert num_bytes(iter([*tables, worker.self_cache.question])) == worker.table_bytes
 
@@ -73,8 +71,8 @@ def test_a_place_and_the_tables_are_counted_to_the_byte(shape):
 def test_a_rank_counts_its_share():
     config = small_decoder(**PLAIN_T5).model.config
     whole, half = CacheSize(config), CacheSize(config, num_ranks=2)
-    place, keys_and_values = Place(160, 0, 1), 2 * 2 * config.num_heads * config.d_kv * 160 * 4
-    assert whole.place_bytes(place) - half.place_bytes(place) == keys_and_values / 2
+    place, keys_and_values = Place(160, 1), 2 * 2 * config.num_heads * config.d_kv * 160 * 4
+    assert whole.text_bytes(place) - half.text_bytes(place) == keys_and_values / 2
 
 
 def test_tables_that_take_most_of_the_memory_are_made_smaller_or_refused(tmp_path):
@@ -89,7 +87,7 @@ def test_tables_that_take_most_of_the_memory_are_made_smaller_or_refused(tmp_pat
 
 
 def test_places_of_static_shapes_are_counted_with_the_rows_that_are_computed_but_never_taken():
-    size = CacheSize(small_decoder().model.config, static_place=Place(512, 256, 8))
-    needed = size.table_bytes(8, 64) + 8 * size.place_bytes(size.static_place)
+    size = CacheSize(small_decoder().model.config, static=StaticPlaces(Place(512, 8), Place(256, 8)))
+    needed = size.table_bytes(8, 64) + 8 * size.static_bytes
     assert size.num_rows_within(needed, 6, 64) == 6
     assert size.num_rows_within(needed - 1, 6, 64) == 4
