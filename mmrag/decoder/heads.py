@@ -48,48 +48,42 @@ class Pointer(nn.Module):
 
     def forward(self, hidden: Tensor, last_ids: Tensor, source: Source) -> Copying:
         """`hidden` [B, T, d]; `last_ids` [B, T, copy_context]: at each step the tokens just written, last first."""
-        attention, context = self.look(self.queries(hidden), last_ids, source)
-        return copying(attention, self.share_of(hidden, context), source)
+        before = [tokens[:, None] for tokens in tokens_before(source.ids, last_ids.shape[-1])]
+        bonus = self.bonus([tokens[..., None] for tokens in last_ids.unbind(-1)], before)
+        attention, context = self.look(self.queries(hidden), bonus, source)
+        # Where there is nothing to copy, nothing is.
+        return Copying(attention, self.share_of(hidden, context) * source.copyable.any(1, keepdim=True))
 
     def queries(self, hidden: Tensor) -> Tensor:
         """What is compared with the source's states [B, T, d]: instead of every state's key, as q . (K s) = (q K) . s,
         so that only the states need be kept and read."""
         return self.query(hidden) @ self.key.weight
 
-    def look(self, queries: Tensor, last_ids: Tensor, source: Source) -> tuple[Tensor, Tensor]:
+    def look(self, queries: Tensor, bonus: Tensor, source: Source) -> tuple[Tensor, Tensor]:
         """Where to copy from [B, T, S], and the mean of the states there [B, T, d]."""
-        scores = (queries @ source.states.transpose(1, 2)).float() * queries.shape[-1] ** -0.5
-        scores = self.followed(scores, last_ids, source.ids)
+        scores = (queries @ source.states.transpose(1, 2)).float() * queries.shape[-1] ** -0.5 + bonus
         attention = scores.masked_fill_(~source.copyable[:, None], MASKED).softmax(-1)
         return attention, attention.to(source.states.dtype) @ source.states
 
-    def followed(self, scores: Tensor, last_ids: Tensor, source_ids: Tensor) -> Tensor:
-        """`scores` [B, T, S], higher where the one, two ... tokens before a source token are those last written."""
-        num, length = last_ids.shape[-1], source_ids.shape[1]
-        before, same = F.pad(source_ids, (num, 0), value=-1)[:, None], None
-        for i in range(num):
-            equal = last_ids[:, :, i, None] == before[:, :, num - 1 - i : num - 1 - i + length]
+    def bonus(self, last: list[Tensor], before: list[Tensor]) -> Tensor:
+        """What a source token is preferred by where the one, two ... tokens `before` it are those `last` written."""
+        bonus = same = None
+        for i, (written, token) in enumerate(zip(last, before, strict=True)):
+            equal = written == token
             same = equal if same is None else same & equal
-            scores = scores + same * self.follow[i]
-        return scores
+            bonus = same * self.follow[i] if bonus is None else bonus + same * self.follow[i]
+        return bonus
 
     def share_of(self, hidden: Tensor, context: Tensor) -> Tensor:
-        """How much of the next token would be copied [B, T]; see `copying`."""
+        """How much of the next token would be copied [B, T], were there something to copy."""
         share = torch.sigmoid(self.share(torch.cat([hidden, context], -1)).float()).squeeze(-1)
         return share * self.gate.clamp(0, 1)
 
 
-def copying(attention: Tensor, share: Tensor, source: Source) -> Copying:
-    """Where there is nothing to copy, nothing is."""
-    return Copying(attention, share * source.copyable.any(1, keepdim=True))
-
-
-def add_copied(probabilities: Tensor, rows: Tensor, copying: Copying, source_ids: Tensor) -> None:
-    """Add to the `rows` [B] of `probabilities` [R, V], in place, what is copied from their sources [B, S]."""
-    vocab_size = probabilities.shape[-1]
-    positions = source_ids + rows[:, None] * vocab_size
-    copied = copying.attention[:, 0] * copying.share
-    probabilities.view(-1).scatter_add_(0, positions.view(-1), copied.view(-1))
+def tokens_before(ids: Tensor, num: int) -> list[Tensor]:
+    """The tokens one, two ... `num` places before those of `ids` [B, S]; -1 before the beginning."""
+    length, padded = ids.shape[1], F.pad(ids, (num, 0), value=-1)
+    return [padded[:, num - 1 - i : num - 1 - i + length] for i in range(num)]
 
 
 def copied_probabilities(copying: Copying, source_ids: Tensor, targets: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ from mmrag.config import DecoderConfig
 from mmrag.decoder.attribution_trace import AttributionTracer
 from mmrag.decoder.cache_size import ROW_STEP, CacheSize, Place, StaticPlaces, rounded_up
 from mmrag.decoder.checkpoint import find_checkpoint, load_model
+from mmrag.decoder.copy_sources import CopySources
 from mmrag.decoder.cross_attention_cache import CachedMemory, CrossAttentionCache
 from mmrag.decoder.cuda_graph import CudaGraph
 from mmrag.decoder.group import Group
-from mmrag.decoder.heads import Copying, add_copied, copying
+from mmrag.decoder.heads import Copying
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
 from mmrag.decoder.plan import Admission, Plan, Result
@@ -56,6 +57,8 @@ class Worker:
         static = self.cache_size.static
         self.self_cache = SelfAttentionCache(model, self.max_rows, self.max_new_tokens, static is not None)
         self.cross_cache = CrossAttentionCache(static)
+        config, num_rows = model.config, self.self_cache.max_rows
+        self.copy_sources = CopySources(num_rows, config.copy_context, config.vocab_size, static is not None)
         self._abandon()
         self._sequences: list[Admission] = []
         self._samplers: list[Sampler] = []
@@ -118,7 +121,7 @@ class Worker:
                 self._sequences[row], self._samplers[row] = sequence, sampler
                 self.cross_cache.rename(moved, row)
         if plan.leave:
-            self.cross_cache.refresh()
+            self._refresh()
 
     def _abandon(self) -> None:
         if self._prefill is not None:
@@ -133,7 +136,12 @@ class Worker:
             self._sequences.append(admission)
             self._samplers.append(Sampler(admission.sampling, admission.words))
         self._prefill = None
+        self._refresh()
+
+    def _refresh(self) -> None:
         self.cross_cache.refresh()
+        if self.model.pointer is not None:
+            self.copy_sources.refresh(self.cross_cache.text.views)
 
     def _write(self, last_ids: list[int], result: Result) -> None:
         explained = [row for row, sequence in enumerate(self._sequences) if sequence.is_explained]
@@ -162,24 +170,15 @@ class Worker:
         logits = self.model.logits(hidden)[:, 0]
         if self.model.pointer is None:
             return (logits,)
-        cache = self.cross_cache.text
-        copyings = self._copyings(hidden, recent)
-        shares = cache.together([of_view.share for of_view in copyings], len(hidden))
+        pointer, sources, texts = self.model.pointer, self.copy_sources, self.cross_cache.text
+        parts = zip(texts.apart(pointer.queries(hidden)), sources.bonuses(pointer, recent), texts.views, strict=True)
+        looks = [pointer.look(queries, bonus, view.source) for queries, bonus, view in parts]
+        attentions, contexts = zip(*looks, strict=True)
+        shares = pointer.share_of(hidden, texts.together(contexts, len(hidden))) * sources.can_copy(len(hidden))
         scores = logits.float().softmax(-1).mul_(1 - shares)
-        for view, of_view in zip(cache.views, copyings, strict=True):
-            add_copied(scores, view.rows, of_view, view.source.ids)
+        copyings = list(map(Copying, attentions, texts.apart(shares)))
+        sources.add_copied(scores, copyings)
         return scores, *copyings
-
-    def _copyings(self, hidden: Tensor, recent: Tensor) -> list[Copying]:
-        """Where each view's rows look, with what can be done for all rows at once done once."""
-        pointer, cache = self.model.pointer, self.cross_cache.text
-        parts = zip(cache.apart(pointer.queries(hidden)), cache.apart(recent), cache.views, strict=True)
-        attentions, contexts = zip(*(pointer.look(*part, view.source) for *part, view in parts), strict=True)
-        shares = cache.apart(pointer.share_of(hidden, cache.together(contexts, len(hidden))))
-        return [
-            copying(attention, share, view.source)
-            for attention, share, view in zip(attentions, shares, cache.views, strict=True)
-        ]
 
 
 def cache_size_of(model: FusionModel, max_rows: int, static_source: int | None) -> CacheSize:

@@ -9,7 +9,7 @@ import torch
 from decoder.small import DIMENSION, GRID, passage, request, small_decoder, vector
 
 from mmrag.decoder import FusionDecoder
-from mmrag.decoder.heads import add_copied
+from mmrag.decoder.heads import Copying, copied_probabilities
 from mmrag.decoder.model import FusionModel, State
 from mmrag.errors import ConfigurationError, InvalidRequest
 
@@ -31,9 +31,11 @@ def next_probabilities(model: FusionModel, written: int, state: State) -> torch.
     ids = torch.tensor([[written]])
     hidden = model.step(ids, state)
     copying = model.copy(hidden, ids, state)
-    probabilities = model.logits(hidden).softmax(-1)[:, 0] * (1 - copying.share)
-    add_copied(probabilities, torch.tensor([0]), copying, state.source.ids)
-    return probabilities[0]
+    generated = model.logits(hidden).softmax(-1)[0, 0] * (1 - copying.share[0, 0])
+    everything = torch.arange(model.config.vocab_size)[None]
+    looks = Copying(copying.attention.expand(-1, everything.shape[1], -1), copying.share)
+    copied = copied_probabilities(looks, state.source.ids, everything)
+    return generated + copying.share[0, 0] * copied[0]
 
 
 def test_a_batch_equals_one_at_a_time(decoder):
