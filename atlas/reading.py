@@ -3,12 +3,14 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from atlas.entity import Entity, listed
 from atlas.invented import distractions, invent_country, invent_generic, invent_name, invent_thing
 from atlas.layouts import write_text
+from atlas.questions import read_entities
 from atlas.questions_seen import Wording, Wordings
 from atlas.wording import fill, load_schema
 from mmrag.training.data import UNKNOWN, Asked, Example, Page, RetrievalSimulator, blur_words, drop_modality
@@ -22,6 +24,8 @@ GOLD_MISSING_SHARE = 0.1
 NO_PASSAGES_SHARE = 0.015
 MODALITY_DROPOUT = 0.06
 ENTANGLED_SHARE = 0.15
+BORROWING_SHARE, BORROWED_SHARE = 0.35, 0.7
+"""So many made-up things tell, in place of so many of their facts, real ones."""
 PRACTICE = {"continent": 2, "region": 2}
 """Asked for so many times as often as the others: which of two areas is meant, the words hardly say."""
 STAGES = [(0.06, 1, 0.35), (0.14, 2, 0.5), (0.3, 4, 0.75), (1.01, 8, 1.0)]
@@ -55,6 +59,9 @@ class ReadingExamples(Iterator[Example]):
         self.is_training = is_training
         self.simulator = RetrievalSimulator(np.random.default_rng(seed))
         self.schema = load_schema()
+        self.real: dict[str, list[Entity]] = {}
+        for entity in read_entities(Path(__file__).parent, "train"):
+            self.real.setdefault(entity.kind, []).append(entity)
 
     def __next__(self) -> Example:
         kind = self.rng.choices(list(KINDS_OF_QUESTION), list(KINDS_OF_QUESTION.values()))[0]
@@ -160,11 +167,25 @@ class ReadingExamples(Iterator[Example]):
             generic = invent_generic(self.rng)
             return Entity("", kind, generic.title, generic.title, {"name": generic.title} | generic.values)
         if kind != "country":
-            return invent_thing(self.rng)
-        country = invent_country(self.rng)
+            return self.borrowing(invent_thing(self.rng))
+        country = self.borrowing(invent_country(self.rng))
         if "neighbours" in country.values and self.rng.random() < ENTANGLED_SHARE:
             return replace(country, values=country.values | {"neighbours": entangled(self.rng)})
         return country
+
+    def borrowing(self, entity: Entity) -> Entity:
+        """At times with real facts, each one that of another thing of the training side: their shapes are not those
+        that are made up ("St. John's", "the Central African CFA franc"), and, shuffled, they tell nothing."""
+        if self.rng.random() > BORROWING_SHARE:
+            return entity
+        borrowed = {}
+        for attribute in [attribute for attribute in entity.values if attribute != "name"]:
+            lender = self.rng.choice(self.real[entity.kind])
+            if attribute in lender.values and self.rng.random() < BORROWED_SHARE:
+                borrowed[attribute] = lender.values[attribute]
+        changed = {entity.values[attribute]: value for attribute, value in borrowed.items()}
+        labels = [changed.get(label, label) for label in entity.labels]
+        return replace(entity, values=entity.values | borrowed, labels=labels)
 
     def page(self, entity: Entity, attribute: str, told: float) -> Page:
         """A page that tells a share of the entity's facts, `attribute` among them."""

@@ -2,7 +2,7 @@
 
 What the retriever brings for a question about a country of the training side is noted once. At training time each
 document found keeps its name and its similarities, but tells invented facts: the model learns what the retriever's
-figures mean, and still has nothing to remember.
+figures mean, and still has nothing to remember. (Some that cannot be the answer tell their own.)
 """
 
 import asyncio
@@ -34,6 +34,8 @@ ATLAS = Path(__file__).parent
 MAX_PASSAGES = 10
 RETRIEVED_SHARE, RETRIEVED_FROM = 0.4, 0.55
 """This share of the examples is as retrieved, after so much of the run."""
+UNCHANGED_SHARE = 0.5
+"""Of entities of another kind than the one asked for."""
 KINDS = {"country named": 30, "country shown": 34, "country both": 4, "name shown": 6, "picture alone": 4,
          "caption": 12, "classify": 10}  # fmt: skip
 
@@ -73,7 +75,7 @@ class RetrievedExamples(Iterator[Example]):
         gold = ids.index(noted.gold_id) if noted.gold_id in ids else -1
         if gold < 0 and not noted.kind.endswith("named"):
             return None
-        told = {id: self.retold(self.entities[id], noted, id == noted.gold_id) for id in [*ids, noted.gold_id]}
+        told = {id: self.told_by(self.entities[id], noted) for id in [*ids, noted.gold_id]}
         passages = [replace(p, text=self.text(told[p.document_id])) for p in found]
         target = told[noted.gold_id].values[noted.attribute] if gold >= 0 else UNKNOWN
         if gold < 0 and noted.request.task == "classify":
@@ -86,9 +88,17 @@ class RetrievedExamples(Iterator[Example]):
     def num_passages(self) -> int:
         return self.rng.choices([1, 2, 3, 4, 5, 6, 8, 10], [6, 4, 12, 8, 50, 6, 8, 6])[0]
 
-    def retold(self, entity: Entity, noted: Noted, is_gold: bool) -> Entity:
+    def told_by(self, entity: Entity, noted: Noted) -> Entity:
+        """The entity as its passage tells of it. One of another kind than the one asked for, as the envelope found for
+        an e-mail's ending, keeps its facts at times: that is what misleads."""
+        is_gold = entity.id == noted.gold_id
+        if entity.kind != self.entities[noted.gold_id].kind and self.rng.random() < UNCHANGED_SHARE:
+            return entity
+        return self.retold(entity, noted.attribute, is_gold)
+
+    def retold(self, entity: Entity, attribute: str, is_gold: bool) -> Entity:
         """The entity with other facts: those of an invented one; its name stays."""
-        other, attribute = self.invented.entity(entity.kind), noted.attribute
+        other = self.invented.entity(entity.kind)
         while (is_gold or attribute in entity.values) and attribute not in other.values:
             other = self.invented.entity(entity.kind)
         return replace(entity, values=other.values | {"name": entity.values["name"]})

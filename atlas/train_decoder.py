@@ -63,8 +63,8 @@ def model_config(vocab_size: int, variant: str = "dual_stream") -> DecoderModelC
     labels = load_schema()["classify"]["continent"]
     config = DecoderModelConfig(
         vocab_size=vocab_size, d_model=192, d_kv=32, d_ff=768, num_heads=6, num_layers=3, num_decoder_layers=2,
-        convolution_width=3, pointer=True, evidence=True, question_in_decoder=True, labels=labels,
-        question_model=TextEncoderConfig().model, question_layers=QUESTION_LAYERS,
+        convolution_width=3, sentence_pooling=True, pointer=True, evidence=True, question_in_decoder=True,
+        labels=labels, question_model=TextEncoderConfig().model, question_layers=QUESTION_LAYERS,
     )
     return replace(config, **VARIANTS[variant])
 

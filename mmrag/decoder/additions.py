@@ -34,7 +34,7 @@ def addition_names(model: FusionModel) -> set[str]:
 
 def plain_config(config: DecoderModelConfig) -> DecoderModelConfig:
     """The same shape without additions."""
-    return replace(config, convolution_width=0, pointer=False, evidence=False, labels=[])
+    return replace(config, convolution_width=0, sentence_pooling=False, pointer=False, evidence=False, labels=[])
 
 
 def let_learn(model: FusionModel) -> None:

@@ -26,7 +26,14 @@ class CrossMemory:
     bias: Tensor
     weights: Tensor | None = None
 
-    def attend(self, queries: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def attend(self, queries: Tensor, scale: float) -> Tensor:
+        """Mixed values [B, H, T, D]."""
+        if len(queries) == len(self.keys) and self.weights is None and has_kernel(queries):
+            bias = self.bias.to(queries.dtype)
+            return F.scaled_dot_product_attention(queries, self.keys, self.values, bias, scale=scale)
+        return self.attend_and_show(queries, scale)[0]
+
+    def attend_and_show(self, queries: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Mixed values [B, H, T, D] and the attention [B, H, T, S]."""
         num, _, length, _ = queries.shape
         if num == len(self.keys):
@@ -78,10 +85,9 @@ class Attention(nn.Module):
         """Keys and values [B, H, S, D] of a memory [B, S, d]."""
         return self.split(self.k(memory)), self.split(self.v(memory))
 
-    def forward(self, x: Tensor, memory: CrossMemory) -> tuple[Tensor, Tensor]:
-        """Attended states [B, T, d] and the attention [B, H, T, S]."""
-        mixed, attention = memory.attend(self.split(self.q(x)), self.scale)
-        return self.o(mixed.transpose(1, 2).flatten(2)), attention
+    def forward(self, x: Tensor, memory: CrossMemory) -> Tensor:
+        """Attended states [B, T, d]."""
+        return self.o(memory.attend(self.split(self.q(x)), self.scale).transpose(1, 2).flatten(2))
 
     def among(self, x: Tensor, runs: list[Run]) -> Tensor:
         """States [T, d], each attending to those of its own sequence."""
@@ -92,6 +98,11 @@ class Attention(nn.Module):
             queries, keys, values = (self.split(part.unflatten(0, (run.num, run.length))) for part in parts)
             mixed.append(run.attend(queries, keys, values, self.scale).transpose(1, 2).flatten(2).flatten(0, 1))
         return self.o(F.pad(torch.cat(mixed), (0, 0, 0, len(x) - sum(sizes))))
+
+
+def has_kernel(queries: Tensor) -> bool:
+    """Whether attention to memories goes through one kernel: on a GPU. A CPU's is not the same in any company."""
+    return queries.is_cuda and not torch.is_grad_enabled()
 
 
 def attend(

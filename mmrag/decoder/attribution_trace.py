@@ -22,7 +22,7 @@ class AttributionTracer:
     def __init__(self, model: FusionModel, sources: Buckets, text: list, image: list):
         self._model, self._sources = model, sources
         self._text: list[CachedMemory] = text
-        self._image: list[CachedMemory] = [memory for memory in image if memory is not None]
+        self._image: list[CachedMemory] = [memory for memory in image[-1:] if memory is not None]
         self._watched: list[int] = []
 
     def watch(self, rows: list[int]) -> None:
@@ -37,7 +37,7 @@ class AttributionTracer:
         """Of each watched row, for the token it has just been given; `scores` [R, V], `copyings` of each view."""
         if not self._watched:
             return {}
-        text, image = self._mean(self._text), self._mean(self._image[-1:])
+        text, image = self._mean(self._text), self._mean(self._image)
         found = {}
         for row in self._watched:
             evidence, copied = sequences[row].evidence, None
@@ -49,7 +49,7 @@ class AttributionTracer:
             # Where text and image memory are joined, the image's comes after the text's.
             over_image = text[v][place, num_source:]
             if image:
-                v_image, place_of_image = self._image[-1].buckets.place_in_views(row)
+                v_image, place_of_image = self._image[0].buckets.place_in_views(row)
                 over_image = image[v_image][place_of_image]
             attended = numpy_of(text[v][place, :num_source])
             found[row] = TokenTrace(copied, attended, regions(over_image, evidence))
@@ -59,7 +59,9 @@ class AttributionTracer:
         """Attention [n, S] in each view, mean over heads and the layers of `memories`."""
         if not memories:
             return []
-        by_view = zip(*(memory.kept for memory in memories), strict=True)
+        by_view = list(zip(*(memory.kept for memory in memories), strict=True))
+        for memory in memories:
+            memory.kept = ()
         return [self._model.mean_over_heads(torch.stack(layers).mean(0))[:, 0] for layers in by_view]
 
 

@@ -68,11 +68,11 @@ class CacheSize:
         if self.static is not None:
             return self.static_bytes
         config = self.config
-        if not self._has_image_attention:
-            num_source, num_image = num_source + (num_image if config.evidence else 0), 0
+        if config.is_joined:
+            num_source += num_image
         text, image = (Place.around(length, self._token_bytes) for length in (num_source, num_image))
-        num_text, num_image = (min(place.max_places, MAX_PLACES_PER_SEQUENCE) for place in (text, image))
-        return num_text * self.text_bytes(text) + num_image * self.image_bytes(image)
+        text_places, image_places = (min(place.max_places, MAX_PLACES_PER_SEQUENCE) for place in (text, image))
+        return text_places * self.text_bytes(text) + image_places * self.image_bytes(image)
 
     @property
     def static_bytes(self) -> int:
@@ -82,23 +82,23 @@ class CacheSize:
     def text_bytes(self, place: Place) -> int:
         """Of all layers, and of the pointer."""
         config, float32 = self.config, 4
-        is_joined = config.evidence and config.fusion == "cross_modal"
-        per_token = 2 * self._token_bytes + float32 * (2 if is_joined else 1)  # a bias, a weight for what is joined
-        pointer = 8 + 1 + (config.d_model * self.number_bytes if config.pointer else 0)
+        per_token = 2 * self._token_bytes + float32 * (2 if config.is_joined else 1)  # a bias, a weight where joined
+        # Ids and where copying is allowed; states, and what `CopySources` keeps.
+        pointer = 8 + 1 + (config.d_model * self.number_bytes + 8 * (2 + config.copy_context) if config.pointer else 0)
         return (config.num_decoder_layers * per_token + pointer) * place.length
 
     def image_bytes(self, place: Place) -> int:
         """Of all layers, where the decoder attends to image memory apart from the text."""
         per_vector = 2 * self._token_bytes + 4
-        return self.config.num_decoder_layers * per_vector * place.length if self._has_image_attention else 0
+        return self.config.num_decoder_layers * per_vector * place.length if self.config.has_image_attention else 0
 
     def table_bytes(self, num_rows: int, num_tokens: int) -> int:
         """What so many rows of so many written tokens take, in use or not."""
         config = self.config
         per_row = 2 * self._token_bytes * rounded_up(num_tokens)
         per_row += self.number_bytes * config.d_model * max(config.convolution_width - 1, 0)
-        question = self.number_bytes * config.d_model
-        return rounded_up(num_rows, ROW_STEP) * (config.num_decoder_layers * per_row + question)
+        others = self.number_bytes * config.d_model + (4 if config.pointer else 0)  # the question; what can be copied
+        return rounded_up(num_rows, ROW_STEP) * (config.num_decoder_layers * per_row + others)
 
     def num_rows_within(self, memory_bytes: float, max_rows: int, num_tokens: int) -> int:
         """As many rows as there is memory for, `max_rows` at most. As much is left for what is read as tables take or,
@@ -112,10 +112,6 @@ class CacheSize:
             f"decoder.memory_bytes is {memory_bytes:,}, but one sequence alone needs {tables + places:,}: raise it, "
             "or lower decoder.max_new_tokens"
         )
-
-    @property
-    def _has_image_attention(self) -> bool:
-        return self.config.evidence and self.config.fusion == "dual_stream"
 
     @property
     def _token_bytes(self) -> int:

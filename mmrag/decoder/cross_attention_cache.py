@@ -54,12 +54,14 @@ class CachedMemory:
     def __init__(self, buckets: Buckets, layer: int):
         self.buckets, self._layer = buckets, layer
         self.is_kept = False
-        self.kept: list[Tensor] = []
+        self.kept: tuple[Tensor, ...] = ()
 
-    def attend(self, queries: Tensor, scale: float) -> tuple[Tensor, None]:
+    def attend(self, queries: Tensor, scale: float) -> Tensor:
         """Mixed values [R, H, 1, D]. While `is_kept`, the attention [n, H, 1, S] of each view stays in `kept`."""
         memories = [view.memories[self._layer] for view in self.buckets.views]
         parts = zip(memories, self.buckets.apart(queries), strict=True)
-        mixed, attention = zip(*(memory.attend(part, scale) for memory, part in parts), strict=True)
-        self.kept = list(attention) if self.is_kept else []
-        return self.buckets.together(mixed, len(queries)), None
+        if not self.is_kept:
+            mixed = [memory.attend(part, scale) for memory, part in parts]
+        else:
+            mixed, self.kept = zip(*(memory.attend_and_show(part, scale) for memory, part in parts), strict=True)
+        return self.buckets.together(mixed, len(queries))

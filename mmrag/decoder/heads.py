@@ -67,11 +67,11 @@ class Pointer(nn.Module):
 
     def bonus(self, last: list[Tensor], before: list[Tensor]) -> Tensor:
         """What a source token is preferred by where the one, two ... tokens `before` it are those `last` written."""
-        bonus = same = None
+        follow, bonus, same = self.follow.float(), None, None
         for i, (written, token) in enumerate(zip(last, before, strict=True)):
             equal = written == token
             same = equal if same is None else same & equal
-            bonus = same * self.follow[i] if bonus is None else bonus + same * self.follow[i]
+            bonus = same * follow[i] if bonus is None else bonus + same * follow[i]
         return bonus
 
     def share_of(self, hidden: Tensor, context: Tensor) -> Tensor:

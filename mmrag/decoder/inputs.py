@@ -30,7 +30,8 @@ class Chunk:
     """n sequences of like length L, encoded together.
 
     ids [n, L] int64; mask [n, L]; features [n, F]; question [n, question_dimension] and has_question [n], see `Batch`;
-    in_query [n, L]: 1.0 where the token also stands in the question.
+    in_query [n, L]: 1.0 where the token also stands in the question; sentences: the lengths of all their sentences,
+    padding being one, which sum to n * L.
     """
 
     ids: Tensor
@@ -39,6 +40,7 @@ class Chunk:
     question: Tensor
     has_question: Tensor
     in_query: Tensor
+    sentences: Tensor
 
 
 @dataclass(slots=True)
@@ -139,7 +141,9 @@ class InputBuilder:
         mask = np.arange(ids.shape[1]) < lengths[:, None]
         rows = np.stack([features[b][prompt.passage + 1] for (b, _), prompt in zip(group, chosen, strict=True)])
         question, has_question = self.questions([requests[b] for b, _ in group])
-        return Chunk(*map(torch.from_numpy, (ids, mask, rows)), question, has_question, torch.from_numpy(in_query))
+        ids, mask, rows, in_query = map(torch.from_numpy, (ids, mask, rows, in_query))
+        sentences = torch.tensor([part for prompt in chosen for part in with_padding(prompt, ids.shape[1])])
+        return Chunk(ids, mask, rows, question, has_question, in_query, sentences)
 
     def questions(self, requests: list[DecodeRequest]) -> tuple[Tensor, Tensor]:
         """What each question is read from [n, question_dimension], 0 where there is nothing; and where, 1.0 or 0.0."""
@@ -191,6 +195,12 @@ class InputBuilder:
             "image_embeddings": image, "image_embeddings_mask": image_mask, "image_kinds": kinds(size, QUERY_IMAGE),
             "grid": grid, "grid_mask": grid_mask, "question": question, "has_question": has_question,
         }
+
+
+def with_padding(prompt: Prompt, length: int) -> list[int]:
+    """The lengths of the prompt's sentences, or its own where they are not known, and of the padding behind it."""
+    parts = prompt.sentences or [len(prompt.ids)]
+    return [*parts, length - sum(parts)] if sum(parts) < length else parts
 
 
 def same_lengths(owners: list, prompts: list[list[Prompt]]) -> list[list]:

@@ -40,11 +40,12 @@ class LayerCache:
 class Sequences:
     """How states [T, d] are made up of sequences: in `runs`, each token having its `positions` [T] in its own.
 
-    What is after the last run belongs to none.
+    What is after the last run belongs to none. `sentences` [n]: the lengths of the sentences, which sum to T.
     """
 
     runs: list[Run]
-    positions: Tensor
+    positions: Tensor | None = None
+    sentences: Tensor | None = None
 
 
 class RMSNorm(nn.Module):
@@ -103,12 +104,37 @@ class FeedForward(nn.Module):
         return x + self.down(F.gelu(self.gate(normed), approximate="tanh") * self.up(normed))
 
 
+class SentencePooling(nn.Module):
+    """x + what is made of the mean of the sentence: what its fact is about, at each of its words.
+
+    A small model that has to gather this by attention learns it for the wordings it was trained on.
+    """
+
+    def __init__(self, config: DecoderModelConfig):
+        super().__init__()
+        self.norm = RMSNorm(config)
+        self.up = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.down = nn.Linear(config.d_model, config.d_model, bias=False)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """States [T, d] of sentences of these `lengths` [n], one after the other."""
+        # Unsafe is what saves a GPU from telling the host the sum of the lengths, which waits for all before it.
+        means = torch.segment_reduce(self.norm(x).float(), "mean", lengths=lengths, initial=0.0, unsafe=True)
+        # A multiple of four rows: fewer take another way through a matrix product, and round differently.
+        padded = F.pad(means.to(x.dtype), (0, 0, 0, -len(means) % 4))
+        of_sentence = self.down(F.relu(self.up(padded)))[: len(means)]
+        return x + of_sentence.repeat_interleave(lengths, 0, output_size=len(x))
+
+
 class EncoderLayer(nn.Module):
-    """Convolution, where there is one, self-attention and feed-forward, each added to what it reads."""
+    """Convolution and the mean of the sentence, where there are, self-attention and feed-forward, each added to what
+    it reads."""
 
     def __init__(self, config: DecoderModelConfig):
         super().__init__()
         self.convolution = CausalConvolution(config) if config.convolution_width else None
+        self.sentence = SentencePooling(config) if config.sentence_pooling else None
         self.norm = RMSNorm(config)
         self.attention = Attention(config)
         self.feed_forward = FeedForward(config)
@@ -117,6 +143,8 @@ class EncoderLayer(nn.Module):
         """States [T, d] of sequences one after the other: all but attention is the same for every token."""
         if self.convolution is not None:
             x = self.convolution.within(x, sequences.positions)
+        if self.sentence is not None:
+            x = self.sentence(x, sequences.sentences)
         return self.feed_forward(x + self.attention.among(self.norm(x), sequences.runs))
 
 
@@ -128,19 +156,18 @@ class CrossAttention(nn.Module):
         self.norm = RMSNorm(config)
         self.text = Attention(config)
         self.image = None
-        if config.evidence and config.fusion == "dual_stream":
+        if config.has_image_attention:
             self.image = Attention(config)
             self.join = nn.Linear(2 * config.d_model, config.d_model, bias=False)
             self.gate = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Tensor, text: CrossMemory, image: CrossMemory | None) -> tuple[Tensor, Tensor | None]:
-        """States after the evidence, and the attention [B, H, T, ...] that saw the image memory, if any did."""
+    def forward(self, x: Tensor, text: CrossMemory, image: CrossMemory | None) -> Tensor:
+        """States [B, T, d] after the evidence."""
         normed = self.norm(x)
-        from_text, attention = self.text(normed, text)
+        from_text = self.text(normed, text)
         if self.image is None or image is None:
-            return x + from_text, attention
-        from_image, attention = self.image(normed, image)
-        return x + from_text + self.gate * self.join(torch.cat([from_text, from_image], -1)), attention
+            return x + from_text
+        return x + from_text + self.gate * self.join(torch.cat([from_text, self.image(normed, image)], -1))
 
 
 class DecoderLayer(nn.Module):
@@ -155,13 +182,13 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(self, x: Tensor, bias: Tensor, text: CrossMemory, image: CrossMemory | None, cache: LayerCache):
-        """States [B, T, d] of new tokens x [B, T, d], and the attention of `CrossAttention`.
+        """States [B, T, d] of new tokens x [B, T, d].
 
         `bias` [1 or B, H, T, past + T]; the cache grows by T.
         """
         if self.convolution is not None:
             x = self.convolution(x, cache)
         normed = self.norm(x)
-        x = x + self.attention(normed, CrossMemory(*cache.extend(*self.attention.project(normed)), bias))[0]
-        x, attention = self.cross(x, text, image)
-        return self.feed_forward(x), attention
+        past = CrossMemory(*cache.extend(*self.attention.project(normed)), bias)
+        x = x + self.attention(normed, past)
+        return self.feed_forward(self.cross(x, text, image))

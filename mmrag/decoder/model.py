@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,6 @@ class State:
         caches: of each layer, what it remembers of the `num_written` tokens so far.
         last_ids: int64 [B, copy_context - 1], the last of them, for the pointer.
         question: what is added to each input [B, 1, d].
-        attention: of the last layer in the last step [B, H, T, S or M]; see `CrossAttention`.
     """
 
     text: list[CrossMemory]
@@ -52,7 +51,6 @@ class State:
     num_written: int = 0
     last_ids: Tensor | None = None
     question: Tensor | float = 0.0
-    attention: Tensor | None = field(default=None, repr=False)
 
 
 class FusionModel(nn.Module):
@@ -73,14 +71,9 @@ class FusionModel(nn.Module):
         self.pointer = Pointer(config) if config.pointer else None
         self.evidence = EvidenceEmbedding(config) if config.evidence else None
         self.labels = LabelHead(config) if config.labels else None
-        if config.evidence and config.fusion == "cross_modal":
-            self.joint = EncoderLayer(replace(config, convolution_width=0))
+        if config.is_joined:
+            self.joint = EncoderLayer(replace(config, convolution_width=0, sentence_pooling=False))
             self.joint_gate = nn.Parameter(torch.zeros(()))
-
-    @property
-    def has_image_attention(self) -> bool:
-        """Whether the decoder attends to the image memory apart from the text."""
-        return self.config.evidence and self.config.fusion == "dual_stream"
 
     def encode(self, batch: Batch) -> Memory:
         """Encode every passage with its query."""
@@ -93,7 +86,7 @@ class FusionModel(nn.Module):
         if self.evidence is None:
             return Memory(text, batch.source_mask, None, None)
         memory = Memory(text, batch.source_mask, *self.evidence.memory(batch))
-        return self.join(memory) if self.config.fusion == "cross_modal" else memory
+        return self.join(memory) if self.config.is_joined else memory
 
     def encode_by_layers(self, chunks: list[Chunk]) -> Iterator[Tensor]:
         """States [T or a few more, d] of the tokens of all chunks after each layer, so that other work can be done in
@@ -102,7 +95,9 @@ class FusionModel(nn.Module):
         if self.evidence is not None:
             x = x + self.evidence.passages(chunks)
         places = [torch.arange(chunk.ids.shape[1], device=x.device).repeat(len(chunk.ids)) for chunk in chunks]
-        sequences = Sequences([self.run(chunk) for chunk in chunks], F.pad(torch.cat(places), (0, -len(x) % 4)))
+        sentences = F.pad(torch.cat([chunk.sentences for chunk in chunks]), (0, 1), value=-len(x) % 4)
+        positions = F.pad(torch.cat(places), (0, -len(x) % 4))
+        sequences = Sequences([self.run(chunk) for chunk in chunks], positions, sentences)
         x = F.pad(x, (0, 0, 0, -len(x) % 4))  # four rows at a time are the same in any company, fewer are not
         for layer in self.encoder[:-1]:
             x = layer(x, sequences)
@@ -120,7 +115,7 @@ class FusionModel(nn.Module):
         """Joint self-attention of text and image memory, entering through a gate."""
         x = torch.cat([memory.text, memory.image], 1)
         mask = torch.cat([memory.text_mask, memory.image_mask], 1)
-        sequences = Sequences([Run(*mask.shape, hidden_keys(mask))], torch.arange(0))
+        sequences = Sequences([Run(*mask.shape, hidden_keys(mask))])
         joined = self.joint(x.flatten(0, 1), sequences).view_as(x)
         x = x + self.joint_gate * (joined - x)
         num_text = memory.text.shape[1]
@@ -140,7 +135,7 @@ class FusionModel(nn.Module):
     def text_memory(self, attention: Attention, memory: Memory) -> CrossMemory:
         """Keys and values of the text; with `cross_modal` of the image memory, too, which counts as far as its gate is
         open."""
-        if memory.image is None or self.config.fusion == "dual_stream":
+        if memory.image is None or not self.config.is_joined:
             return CrossMemory(*attention.project(memory.text), hidden_keys(memory.text_mask))
         joined = torch.cat([memory.text, memory.image], 1)
         mask = torch.cat([memory.text_mask, memory.image_mask], 1)
@@ -160,7 +155,7 @@ class FusionModel(nn.Module):
     def decode(self, x: Tensor, bias: Tensor, state: State) -> Tensor:
         """Hidden states of inputs x [B, T, d] at the places that `bias` [1 or B, H, T, past + T] tells."""
         for layer, text, image, cache in zip(self.decoder, state.text, state.image, state.caches, strict=True):
-            x, state.attention = layer(x, bias, text, image, cache)
+            x = layer(x, bias, text, image, cache)
         return self.decoder_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ own heads or features without a word to the others; the second by rows, and the 
 sublayer costs one all-reduce. `PLAN` says what is cut how; what it does not name, each rank has whole:
 
 - norms, convolutions, gates: a few numbers;
+- sentence pooling: there are few sentences;
 - `cross.join` of dual-stream fusion, the pointer and the evidence's projections: small beside the rest, and they work
   on whole states, which every rank has after the all-reduce; cutting them would add a message to each step;
 - the trained labels, which are few.

@@ -38,6 +38,8 @@ class Scoring:
 class Plan:
     """One step, in this order: rows leave, those left write a token each, and newcomers are read for a while.
 
+    A worker that looks ahead has them write before: from what it chose itself, which `last_ids` repeats.
+
     Attributes:
         leave: rows that end; the last row moves into each gap, in this order.
         last_ids: the last token of each row that is left.

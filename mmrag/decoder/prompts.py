@@ -7,12 +7,13 @@ Each passage is one sequence with the query in front (Fusion-in-Decoder, Izacard
 A tokenizer without those markers (a plain T5's) gets the same in words; a question without passages is read alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tokenizers import Encoding, Tokenizer
 
 from mmrag.decoder.plain_words import question
 from mmrag.decoder.tokens import beginning
+from mmrag.sentences import sentences
 from mmrag.types import DecodeRequest, Passage
 
 MARKERS = ("<answer>", "<caption>", "<classify>", "<title>", "<text>")
@@ -27,6 +28,8 @@ class Prompt:
         passage: its index in the request, -1 where there is none.
         title, text: its parts as they were tokenized, before the prompt was cut; of long ones not all.
         num_between: tokens between title and text.
+        sentences: how many tokens the question, the title, each sentence of the text and the end have; the markers
+            go with what is before them. Empty where it is not known.
     """
 
     ids: list[int]
@@ -35,6 +38,7 @@ class Prompt:
     title: Encoding | None = None
     text: Encoding | None = None
     num_between: int = 1
+    sentences: list[int] = field(default_factory=list)
 
 
 class PromptBuilder:
@@ -65,7 +69,9 @@ class PromptBuilder:
         title, text = self._encode(passage.title), self._encode(passage.text)
         ids = [*head, self.markers["<title>"], *title.ids, self.markers["<text>"], *text.ids]
         ids = [*ids[: self.max_tokens - 1], self._end_id]
-        return Prompt(ids, len(head) + 1, index, title, text)
+        of_text = [last - first for first, last in sentences(f" {passage.text}", [end - 1 for _, end in text.offsets])]
+        parts = cut_to([len(head) + 1, len(title.ids) + 1, *of_text, 1], len(ids))
+        return Prompt(ids, len(head) + 1, index, title, text, sentences=parts)
 
     def _plain_prompts(self, request: DecodeRequest) -> list[Prompt]:
         if not request.passages:
@@ -87,3 +93,13 @@ class PromptBuilder:
     def _encode(self, text: str, max_tokens: int | None = None) -> Encoding:
         # A leading space, so that a word has the same tokens wherever it stands.
         return beginning(self._tokenizer, " " + text if text else "", max_tokens or self.max_tokens)
+
+
+def cut_to(lengths: list[int], total: int) -> list[int]:
+    """Without what is behind `total`."""
+    found = []
+    for length in lengths:
+        found.append(min(length, total - sum(found)))
+        if sum(found) == total:
+            break
+    return found

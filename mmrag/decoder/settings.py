@@ -21,6 +21,7 @@ class DecoderModelConfig:
         convolution_width: taps of the depthwise causal convolution before self-attention; 0 for none.
         fusion: "dual_stream" attends to text and image memory apart, "cross_modal" to both joined.
         scores: "dot" as T5, or "scaled_dot" divided by sqrt(d_kv).
+        sentence_pooling: in each layer of the encoder a token sees the mean of its sentence (see `layers`).
         copy_context: how many tokens last written the pointer compares with those before a source token.
         evidence: read similarities, embeddings and the query image's grid; False for a plain T5.
         question_in_decoder: add what the question is read from to every input of the decoder, too.
@@ -47,6 +48,7 @@ class DecoderModelConfig:
     end_id: int = 1
     start_id: int = 0
     convolution_width: int = 0
+    sentence_pooling: bool = False
     fusion: Literal["dual_stream", "cross_modal"] = "dual_stream"
     scores: Literal["dot", "scaled_dot"] = "dot"
     pointer: bool = False
@@ -63,6 +65,16 @@ class DecoderModelConfig:
     def __post_init__(self):
         if (self.question_model is None) != (not self.question_layers):
             raise ConfigurationError("config.json of a decoder has question_model and question_layers, or neither")
+
+    @property
+    def has_image_attention(self) -> bool:
+        """Whether the decoder attends to the image memory apart from the text."""
+        return self.evidence and self.fusion == "dual_stream"
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether text and image memory are attended to as one."""
+        return self.evidence and self.fusion == "cross_modal"
 
     @property
     def question_dimension(self) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from mmrag.decoder.group import Group
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
-from mmrag.decoder.plan import Admission, Plan, Result
+from mmrag.decoder.plan import Admission, Plan, Result, TokenTrace
 from mmrag.decoder.prefill import Prefill
 from mmrag.decoder.prefill_aside import PrefillAside, Reader
 from mmrag.decoder.sampling import Sampler, next_tokens
@@ -34,6 +35,31 @@ def static_source(config: DecoderConfig) -> int:
     return rounded_up(config.max_passages * config.max_passage_tokens + MAX_IMAGE_MEMORY)
 
 
+@dataclass(slots=True)
+class Written:
+    """What a step computed after `last_ids`.
+
+    Attributes:
+        hidden: states [P, 1, d].
+        scores: [P, V]; probabilities with a pointer, logits without.
+        copyings: where the pointer looks, for each view of the text's buckets.
+    """
+
+    last_ids: list[int]
+    hidden: Tensor
+    scores: Tensor
+    copyings: list[Copying]
+
+
+@dataclass(slots=True)
+class Choice:
+    """What one sequence is given after a step."""
+
+    token: int
+    trace: TokenTrace | None = None
+    label_probabilities: list[float] | None = None
+
+
 class Worker:
     """Does what a `Plan` says. Has no clock, draws nothing without a seed, and fails only when something is broken."""
 
@@ -42,12 +68,17 @@ class Worker:
         reader: Reader | None = None,
     ):  # fmt: skip
         """`static_source`: reserve so many source tokens for each row, so that every step has the same shapes.
-        `reader`: newcomers are read by it, not between steps."""
+        `reader`: newcomers are read by it, not between steps.
+
+        On a GPU it `looks_ahead`: the next step is begun before the results of the last are handed out, so that the
+        device is not idle meanwhile; whoever ends with those results has been computed once more, in vain. Ranks of a
+        group do not: each goes on from the tokens that rank 0 chose."""
         self.model = model
         self._reader = reader
         self._prefill: Prefill | PrefillAside | None = None
         self.device = model.embedding.weight.device
         self.max_rows, self.max_new_tokens = max_rows, max_new_tokens
+        self.looks_ahead = self.device.type == "cuda" and model.group is None
         self.cache_size = cache_size_of(model, max_rows, static_source)
         self.reset()
 
@@ -60,12 +91,14 @@ class Worker:
         config, num_rows = model.config, self.self_cache.max_rows
         self.copy_sources = CopySources(num_rows, config.copy_context, config.vocab_size, static is not None)
         self._abandon()
+        self._ahead: Written | None = None
         self._sequences: list[Admission] = []
         self._samplers: list[Sampler] = []
         text = [CachedMemory(self.cross_cache.text, i) for i in layers]
-        image = [CachedMemory(self.cross_cache.image, i) if model.has_image_attention else None for i in layers]
+        image = [CachedMemory(self.cross_cache.image, i) if model.config.has_image_attention else None for i in layers]
         self._state = State(text, image, self.self_cache.layers, None)
-        self._graph = CudaGraph(self._compute, self.self_cache.forget) if self.device.type == "cuda" else None
+        is_graph = self.device.type == "cuda" and static is not None
+        self._graph = CudaGraph(self._compute, self.self_cache.forget) if is_graph else None
         self._tracer = AttributionTracer(model, self.cross_cache.text, text, image)
 
     @classmethod
@@ -96,9 +129,13 @@ class Worker:
     def run(self, plan: Plan) -> Result:
         """One step."""
         result = Result()
+        written, self._ahead = self._ahead, None
+        chosen = self._choose(written) if written is not None else None
         self._leave(plan)
-        if self._sequences:
-            self._write(plan.last_ids, result)
+        if chosen is None and self._sequences:
+            chosen = self._choose(self._write(plan.last_ids))
+        for row, sequence in enumerate(self._sequences):
+            self._tell(row, chosen[id(sequence)], result)
         if plan.scoring is not None:
             state = self.cross_cache.state_of(plan.scoring.row, self.self_cache.question[plan.scoring.row, None])
             result.scores = likelihoods(self.model, state, plan.scoring.targets)
@@ -108,6 +145,9 @@ class Worker:
         if self._prefill is not None and self._prefill.advance(plan.prefill_tokens):
             self._join()
             result.have_joined = True
+        if self.looks_ahead and self._sequences:
+            newcomers = [self.model.config.start_id] * (len(self._sequences) - len(result.tokens))
+            self._ahead = self._write(result.tokens + newcomers)
         return result
 
     def _leave(self, plan: Plan) -> None:
@@ -143,24 +183,38 @@ class Worker:
         if self.model.pointer is not None:
             self.copy_sources.refresh(self.cross_cache.text.views)
 
-    def _write(self, last_ids: list[int], result: Result) -> None:
+    def _write(self, last_ids: list[int]) -> Written:
         explained = [row for row, sequence in enumerate(self._sequences) if sequence.is_explained]
         inputs = self.self_cache.begin_step(last_ids)
         if self._graph is not None:
             self._graph.record(*inputs)  # in the very first step, even where it will not run as a graph
         self._tracer.watch(explained)
         compute = self._graph if self._graph is not None and not explained else self._compute
-        hidden, scores, *copyings = compute(*inputs)
+        written = Written(last_ids, *compute(*inputs))
         self.self_cache.end_step()
-        result.tokens = next_tokens(scores, last_ids, self._samplers, are_logarithms=self.model.pointer is None)
-        result.traces = self._tracer.traces(result.tokens, scores, copyings, self._sequences)
-        for row, sequence in enumerate(self._sequences):
+        return written
+
+    def _choose(self, written: Written) -> dict[int, Choice]:
+        """By the `id` of each sequence's admission: rows may still move."""
+        hidden, scores, is_generated = written.hidden, written.scores, self.model.pointer is None
+        tokens = next_tokens(scores, written.last_ids, self._samplers, are_logarithms=is_generated)
+        traces = self._tracer.traces(tokens, scores, written.copyings, self._sequences)
+        chosen = {}
+        for row, (sequence, token) in enumerate(zip(self._sequences, tokens, strict=True)):
+            choice = chosen[id(sequence)] = Choice(token, traces.get(row))
             if sequence.has_trained_labels and self.self_cache.lengths[row] == 1:
-                result.label_probabilities[row] = self.model.labels(hidden[row]).float().softmax(-1)[0].tolist()
+                choice.label_probabilities = self.model.labels(hidden[row]).float().softmax(-1)[0].tolist()
+        return chosen
+
+    def _tell(self, row: int, choice: Choice, result: Result) -> None:
+        result.tokens.append(choice.token)
+        if choice.trace is not None:
+            result.traces[row] = choice.trace
+        if choice.label_probabilities is not None:
+            result.label_probabilities[row] = choice.label_probabilities
 
     def _compute(self, ids: Tensor, positions: Tensor, recent: Tensor) -> tuple:
-        """Hidden states [P, 1, d] and scores [P, V], probabilities with a pointer, logits without; and where the
-        pointer looks, for each view of the cross-attention cache."""
+        """All of `Written` but the last tokens."""
         self.self_cache.step.positions = positions
         inputs = self.model.embedding(ids) + self.self_cache.question[: len(ids)]
         hidden = self.model.decode(inputs, self.self_cache.bias(), self._state)
@@ -169,16 +223,17 @@ class Worker:
     def _scores(self, hidden: Tensor, recent: Tensor) -> tuple:
         logits = self.model.logits(hidden)[:, 0]
         if self.model.pointer is None:
-            return (logits,)
+            return logits, []
         pointer, sources, texts = self.model.pointer, self.copy_sources, self.cross_cache.text
         parts = zip(texts.apart(pointer.queries(hidden)), sources.bonuses(pointer, recent), texts.views, strict=True)
         looks = [pointer.look(queries, bonus, view.source) for queries, bonus, view in parts]
         attentions, contexts = zip(*looks, strict=True)
-        shares = pointer.share_of(hidden, texts.together(contexts, len(hidden))) * sources.can_copy(len(hidden))
+        can_copy = sources.tokens.can_copy[: len(hidden)]
+        shares = pointer.share_of(hidden, texts.together(contexts, len(hidden))) * can_copy
         scores = logits.float().softmax(-1).mul_(1 - shares)
         copyings = list(map(Copying, attentions, texts.apart(shares)))
         sources.add_copied(scores, copyings)
-        return scores, *copyings
+        return scores, copyings
 
 
 def cache_size_of(model: FusionModel, max_rows: int, static_source: int | None) -> CacheSize:

@@ -1,20 +1,12 @@
 """Cutting a document's text into passages: by the encoder's tokens, at sentence ends, with overlap."""
 
 import copy
-import re
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mmrag.config import PassageConfig
-
-# A full stop after a single letter ("J. Smith", "U.S. Army") or before a small letter ends no sentence. Possessive,
-# and started at the first sign of a row only: linear on whatever text.
-_SENTENCE_END = re.compile(
-    r"""(?<![.!?…])(?!(?<=\b[^\W\d_])\.\s)[.!?…]++["'”’»)\]]*+\s++(?=[^\sa-zà-ÿ])"""
-    r"""|[。！？｡]++[」』”’）]*+|\n"""
-)
+from mmrag.sentences import sentences
 
 _MAX_WORD_CHARS = 16
 """A token may stand for a whole line that the vocabulary does not know: it counts once for each so many characters."""
@@ -61,7 +53,7 @@ class Splitter:
         starts = [token.start for token in tokens]
         pieces = [
             piece
-            for first, last in _sentences(text, starts)
+            for first, last in sentences(text, starts)
             for piece in _cut_long(text, tokens, first, last, self.config.max_tokens)
         ]
         return [Span(starts[first], tokens[last - 1].end) for first, last in self._pack(pieces)]
@@ -93,17 +85,6 @@ class Splitter:
         ):
             start -= 1
         return start
-
-
-def _sentences(text: str, token_starts: list[int]) -> Iterator[tuple[int, int]]:
-    first = 0
-    for match in _SENTENCE_END.finditer(text):
-        last = bisect_left(token_starts, match.end(), lo=first)
-        if last > first:
-            yield first, last
-            first = last
-    if first < len(token_starts):
-        yield first, len(token_starts)
 
 
 def _cut_long(text: str, tokens: list[Span], first: int, last: int, max_tokens: int) -> Iterator[tuple[int, int]]:

@@ -16,8 +16,10 @@ from atlas.questions_seen import (
     written,
 )
 from atlas.reading import KINDS_OF_QUESTION, ReadingExamples
+from atlas.retrieved import Noted, RetrievedExamples
 from atlas.wording import load_schema
 from mmrag.training.data import UNKNOWN, blur_words, mentions
+from mmrag.types import DecodeRequest
 
 
 class PlainWordings:
@@ -48,6 +50,28 @@ def test_the_answer_stands_in_the_right_passage(examples, kind):
         passage = example.request.passages[example.gold]
         assert example.target in f"{passage.title}\n{passage.text}"
         assert len(example.request.passages) <= 8
+
+
+def test_borrowed_facts_are_real_and_of_many_things(examples):
+    real = {value for entity in examples.real["country"] for value in entity.values.values()}
+    shares = []
+    for _ in range(200):
+        values = examples.entity("country").values
+        assert values["name"] not in real
+        shares.append(sum(values[name] in real for name in values if name not in ("continent", "region")) / len(values))
+    assert 0.1 < np.mean([share > 0.2 for share in shares]) < 0.6
+    assert max(shares) > 0.4
+
+
+def test_what_misleads_keeps_its_facts_and_what_answers_never_does(examples):
+    entities = examples.real
+    ids = [entities["country"][0].id, entities["country"][1].id, entities["emoji"][0].id]
+    noted = Noted("country named", ids[0], "capital", DecodeRequest("?", None, None, None, []))
+    retrieved = RetrievedExamples([noted], examples)
+    facts = {id: retrieved.entities[id].values for id in ids}
+    kept = [[retrieved.told_by(retrieved.entities[id], noted).values == facts[id] for id in ids] for _ in range(40)]
+    assert not np.any(np.array(kept)[:, :2])
+    assert 0.2 < np.mean(np.array(kept)[:, 2]) < 0.8
 
 
 def test_questions_show_or_name_what_they_are_about(examples):

@@ -73,7 +73,8 @@ def engine_over(decoder: FusionDecoder, reader: Reader | None = None, **limits) 
 
 def is_empty(engine: Engine) -> bool:
     worker = engine.worker
-    nothing_left = not (engine._jobs or engine._last_ids or worker._sequences or worker._samplers or worker._prefill)
+    jobs, sequences = engine._jobs or engine._last_ids, worker._sequences or worker._samplers
+    nothing_left = not (jobs or sequences or worker._prefill or worker._ahead)
     read = worker.cross_cache.text, worker.cross_cache.image
     nothing_cached = not any(list(buckets) or buckets._of_row or buckets.views for buckets in read)
     return engine.scheduler.is_idle and engine.scheduler.num_bytes == 0 and nothing_left and nothing_cached

@@ -21,6 +21,8 @@ SHAPES = {"fusion": {}, "cross modal": dict(fusion="cross_modal"), "t5": PLAIN_T
 def kept_of_sources(worker: Worker) -> Iterator[Tensor]:
     for bucket in (*worker.cross_cache.text, *worker.cross_cache.image):
         yield from bucket.tensors()
+    if (tokens := worker.copy_sources.tokens) is not None:
+        yield from (tokens.rows, tokens.before, tokens.places)
     for state in worker._prefill.states if worker._prefill is not None else []:
         for memory in state.text + state.image:
             if memory is not None:
@@ -65,6 +67,7 @@ def test_a_place_and_the_tables_are_counted_to_the_byte(shape):
     engine.step()
     assert num_bytes(kept_of_sources(worker)) == 4 * engine.scheduler.num_bytes  # rows are four at least
     tables = [tensor for layer in worker.self_cache.layers for tensor in (layer._keys, layer._values, layer._tail)]
+    tables += [worker.copy_sources.tokens.can_copy] if worker.model.pointer is not None else []
     assert num_bytes(iter([*tables, worker.self_cache.question])) == worker.table_bytes
 
 

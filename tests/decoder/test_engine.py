@@ -17,7 +17,9 @@ from mmrag.types import DecodeRequest, Sampling
 
 SHAPES = {
     "fusion": {},
-    "fusion as in the atlas": dict(d_model=128, d_kv=32, d_ff=512, num_layers=3, question_in_decoder=True),
+    "fusion as in the atlas": dict(
+        d_model=128, d_kv=32, d_ff=512, num_layers=3, question_in_decoder=True, sentence_pooling=True
+    ),
     "fusion that reads states": dict(question_model="any", question_layers=[2, 4], question_in_decoder=True),
     "cross modal": dict(fusion="cross_modal", scores="scaled_dot"),
     "t5 v1.0": PLAIN_T5,
@@ -41,26 +43,32 @@ def random_request(rng: random.Random) -> DecodeRequest:
     text = " ".join(rng.choices(words, k=rng.choice([1, 3, 8, 40])))
     asked = request(text, rng.randrange(6), max_new_tokens=rng.choice([1, 2, 5, 11, 30]), explain=rng.random() < 0.2)
     for found in asked.passages:
-        found.text = " ".join(rng.choices(words, k=rng.choice([1, 5, 12, 30])))
+        found.text = " ".join(rng.choices([*words, "Long.", "End!\n"], k=rng.choice([1, 5, 12, 30])))
     if rng.random() < 0.3:
         asked = replace(asked, image_embedding=None, image_grid=None)
+    elif rng.random() < 0.5:
+        asked.image_grid = asked.image_grid[: rng.randint(1, len(asked.image_grid))]
     if rng.random() < 0.3:
         drawn = Sampling(temperature=1.3, top_k=rng.choice([0, 5]), top_p=0.9, seed=rng.randrange(99))
         return replace(asked, sampling=drawn)
     if rng.random() < 0.2:
-        return replace(asked, task="classify", labels=rng.sample(words, 4))
+        return replace(asked, task="classify", labels=rng.sample(words, 4) if rng.random() < 0.6 else [])
     return asked
 
 
-@pytest.mark.parametrize(("seed", "reader"), [(0, None), (1, None), (0, Reader()), (1, Reader())])
-def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed, reader):
+@pytest.mark.parametrize("looks_ahead", [False, True])
+@pytest.mark.parametrize(("seed", "reader"), [(0, None), (1, Reader())])
+def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed, reader, looks_ahead):
     rng = random.Random(seed)
     asked = [random_request(rng) for _ in range(14)]
+    if not decoder.model.config.labels or decoder.model.labels is None:
+        asked = [one for one in asked if one.task != "classify" or one.labels]
     alone = [decoder.decode([one])[0] for one in asked]
     memory_bytes = 1.5 * max(engine_over(decoder).prepare(one).sequence.num_bytes for one in asked)
     engine = engine_over(decoder, reader, max_rows=rng.choice([2, 5]), prefill_tokens=rng.choice([1, 60]),
                          memory_bytes=memory_bytes * rng.choice([1, 4]), group_tokens=rng.choice([100, 2_000]))
-    waiting, jobs, cancelled = list(range(len(asked))), {}, set()
+    engine.worker.looks_ahead = looks_ahead
+    waiting, jobs, cancelled, was_ahead = list(range(len(asked))), {}, set(), False
     rng.shuffle(waiting)
     while waiting or not engine.scheduler.is_idle:
         while waiting and rng.random() < 0.4:
@@ -70,9 +78,11 @@ def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed, reader):
             cancelled.add(index := rng.choice(list(jobs)))
             engine.cancel(jobs[index])
         engine.step()
+        was_ahead |= engine.worker._ahead is not None
         assert engine.scheduler.num_bytes <= engine.scheduler.limits.memory_bytes
         assert len(engine.worker.self_cache) <= engine.scheduler.limits.max_rows
     assert is_empty(engine)
+    assert was_ahead == looks_ahead
     assert len(cancelled) < len(asked)
     for index, job in jobs.items():
         if job.decoded is None:
@@ -84,7 +94,11 @@ def test_any_schedule_gives_the_answers_of_one_at_a_time(decoder, seed, reader):
             scores = {label.label: label.score for label in job.decoded.labels}
             assert scores == pytest.approx({label.label: label.score for label in alone[index].labels}, abs=1e-5)
         if asked[index].explain:
-            assert job.decoded.attribution.passages == pytest.approx(alone[index].attribution.passages, abs=1e-3)
+            found, expected = job.decoded.attribution, alone[index].attribution
+            assert found.passages == pytest.approx(expected.passages, abs=1e-3)
+            assert (found.regions is None) == (expected.regions is None)
+            for regions, same in zip(found.regions or [], expected.regions or [], strict=True):
+                assert regions == pytest.approx(same, abs=1e-3)
 
 
 @pytest.mark.parametrize("reader", [None, Reader()])
@@ -107,11 +121,11 @@ def scores_of(
     original = engine.worker._scores
 
     def noting(hidden, recent):
-        scores, *copyings = original(hidden, recent)
+        scores, copyings = original(hidden, recent)
         for row, sequence in enumerate(engine.worker._sequences):
             index = next(i for i, job in enumerate(jobs) if job.admission is sequence)
             seen[index].append(scores[row].clone())
-        return scores, *copyings
+        return scores, copyings
 
     engine.worker._scores = noting
     while engine.step():

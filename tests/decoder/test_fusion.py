@@ -184,8 +184,9 @@ def test_attributed_words_lie_in_the_passage():
         assert fields[best][word["field"]][word["start"] : word["end"]].strip() in (token["token"].strip(), "á")
 
 
-def test_passages_are_independent_so_order_matters_little_to_the_encoder():
-    decoder = small_decoder()
+@pytest.mark.parametrize("sentence_pooling", [False, True])
+def test_passages_are_independent_so_order_matters_little_to_the_encoder(sentence_pooling):
+    decoder = small_decoder(sentence_pooling=sentence_pooling)
     alone = decoder.inputs.build([request(num_passages=1)])
     several = decoder.inputs.build([request(num_passages=1), request(num_passages=5)])
     with torch.inference_mode():

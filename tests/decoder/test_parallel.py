@@ -24,7 +24,7 @@ T5S = {
 FUSIONS = {
     "dual stream": dict(fusion="dual_stream", question_in_decoder=True),
     "cross modal": dict(fusion="cross_modal", scores="scaled_dot", gated=True),
-    "reads states": dict(question_model="any", question_layers=[2, 4], question_in_decoder=True),
+    "reads states": dict(question_model="any", question_layers=[2, 4], sentence_pooling=True),
     "untied, odd vocabulary": dict(tied_head=False, vocab_size=8 + 256 + 1, pointer=False),
 }
 

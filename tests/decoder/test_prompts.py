@@ -1,9 +1,11 @@
 """What is read of long texts, and what reading them costs."""
 
 import pytest
-from decoder.small import byte_tokenizer, passage, request
+import torch
+from decoder.small import byte_tokenizer, passage, request, small_decoder
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from mmrag.decoder.layers import SentencePooling
 from mmrag.decoder.prompts import MARKERS, PromptBuilder
 from mmrag.decoder.sequence_output import MAX_LABEL_TOKENS, label_targets
 from mmrag.decoder.tokens import beginning
@@ -62,3 +64,34 @@ def test_of_long_questions_and_passages_little_more_is_tokenized_than_is_read():
     [target] = label_targets(counting, 1, [long])
     assert len(target) == MAX_LABEL_TOKENS
     assert counting.num_chars <= 2 * MAX_LABEL_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "expected"),
+    [
+        (40, [5, 4, 2, 3, 2, 1]),  # the question, the title, three lines, the end
+        (12, [5, 4, 2, 1]),
+        (7, [5, 2]),
+    ],
+)
+def test_a_prompt_tells_its_sentences(max_tokens, expected):
+    text = "the capital\nof the river\ncurrency capital"
+    asked = request("capital of the", 0)
+    asked.passages = [passage("river constitution constitution", text, 0)]
+    [prompt] = PromptBuilder(word_tokenizer(), 1, max_tokens).build(asked)
+    assert prompt.sentences == expected
+    assert sum(prompt.sentences) == len(prompt.ids)
+
+
+def test_a_word_changes_what_is_pooled_for_its_own_sentence_only():
+    torch.manual_seed(0)
+    pooling = SentencePooling(small_decoder().model.config)
+    torch.nn.init.normal_(pooling.down.weight)
+    x, lengths = torch.randn(9, 32), torch.tensor([3, 4, 2])
+    changed = x.clone()
+    changed[4] += 1
+    with torch.inference_mode():
+        difference = (pooling(changed, lengths) - changed) - (pooling(x, lengths) - x)
+    assert difference[3:7].abs().min(1).values.sum() > 0
+    torch.testing.assert_close(difference[3:4].expand(4, -1), difference[3:7])
+    assert difference[[0, 1, 2, 7, 8]].abs().max() < 1e-6
