@@ -87,11 +87,12 @@ async def test_many_callers_share_the_engine_and_each_gets_its_own_answer(models
     assert decoder.stats()["num_finished"] == 15
 
 
-async def test_who_hangs_up_makes_room_at_once(models):
+async def test_who_hangs_up_makes_room_at_once(models, monkeypatch):
     decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_batch=1))
     decoder._loop.start = lambda: None  # steps are done here
     [letter] = decoder.engine.tokenizer.encode("a", add_special_tokens=False).ids
-    decoder.engine.worker._write = lambda last_ids, result: result.tokens.extend([letter] * len(last_ids))
+    choose = "mmrag.decoder.worker.next_tokens"
+    monkeypatch.setattr(choose, lambda scores, last_ids, samplers, **how: [letter] * len(last_ids))
     stream = decoder.stream(replace(question(1), max_new_tokens=200, explain=False))
     piece = asyncio.create_task(anext(stream))
     while not piece.done():

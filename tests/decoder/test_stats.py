@@ -35,10 +35,10 @@ def test_how_long_waiting_takes_is_judged_by_the_time_in_which_something_was_don
     assert stats.seconds_for(5) == pytest.approx(0.5)
 
 
-def test_time_per_token_counts_the_step_that_wrote_the_end_too(clock):
+def test_time_per_token_counts_the_step_that_wrote_the_end_too(clock, monkeypatch):
     decoder = small_decoder()
     engine, written = decoder.engine(), iter([100, 101, decoder.model.config.end_id])
-    engine.worker._write = lambda last_ids, result: result.tokens.append(next(written))
+    monkeypatch.setattr("mmrag.decoder.worker.next_tokens", lambda *given, **how: [next(written)])
     job = engine.submit(engine.prepare(request()))
     while not job.is_done:
         clock.now_s += 1.0
