@@ -80,7 +80,7 @@ class Launcher:
             time.sleep(0.1)
             self._watch_make()
             if child.poll() is not None:
-                return self._vital.lost() or _killed(child)
+                return (has_ray.exists() and self._vital.lost()) or _killed(child)
             if has_ray.exists() and time.monotonic() - watched_s > WATCH_PERIOD_S:
                 watched_s = time.monotonic()
                 if lost := self._vital.lost():

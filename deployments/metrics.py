@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray.serve import metrics as ray_metrics
+from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from mmrag.cache import EmbeddingCache
@@ -133,5 +134,10 @@ class Measured:
         try:
             await self._app(scope, receive, noting_send)
         finally:
-            route = getattr(scope.get("route"), "path", "none")
-            self._metrics.request_ended(route, status, time.perf_counter() - started_s)
+            self._metrics.request_ended(self._route_of(scope), status, time.perf_counter() - started_s)
+
+    def _route_of(self, scope: Scope) -> str:
+        """The template of its path; also of what was refused before it came to a route."""
+        if "route" in scope:
+            return getattr(scope["route"], "path", "none")
+        return next((route.path for route in self.routes if route.matches(scope)[0] is Match.FULL), "none")

@@ -127,6 +127,7 @@ class RemotePart:
 
     async def _accompanied(self, response) -> Any:
         task = asyncio.ensure_future(_ours(response))
+        task.add_done_callback(_seen)
         try:
             while not (await asyncio.wait({task}, timeout=PATIENCE_S))[0]:
                 if not await self.is_alive() and not task.done():
@@ -146,6 +147,12 @@ class RemotePart:
             await asyncio.sleep(PROBE_INTERVAL_S)
         log.warning("%s is back", self.name)
         self._probe = None
+
+
+def _seen(task: asyncio.Task) -> None:
+    # Where the caller has gone nobody asks what became of the call, and asyncio would log it as an error.
+    if not task.cancelled():
+        task.exception()
 
 
 async def _ours(response) -> Any:

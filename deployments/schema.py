@@ -51,7 +51,7 @@ class SearchBody(_Request):
 
     text: str | None = Field(None, description="the question, or a description of what is wanted")
     image: DataUri | None = None
-    top_k: int = Field(5, description="how many passages to read and to return")
+    top_k: int = Field(5, description="how many passages to return")
     filters: Metadata = Field({}, description="metadata field -> wanted value, or a list of which one must match")
 
 
@@ -68,6 +68,7 @@ class AnswerBody(SearchBody):
         }
     )
 
+    top_k: int = Field(5, description="how many passages to return; decoder.max_passages of them, the first, are read")
     task: Literal["answer", "caption", "classify"] = "answer"
     labels: Labels = Field([], description="classify: choose among these instead of the trained labels")
     stream: bool = Field(False, description="answer with server-sent events: `token`s, then `answer`")

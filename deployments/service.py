@@ -27,6 +27,8 @@ STILL_WAITING_PERIOD_S = 20.0
 """When somebody who waits wants to know what for."""
 
 APPLICATION = "mmrag"
+RAY_STARTED = "ray-started"
+"""The file that is there while Ray is to be."""
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
         print(f"the service cannot start: {_essence(str(error))}", file=sys.stderr, flush=True)
         return 1
     finally:
-        stop()
+        stop(run_directory)
 
 
 def preload(config_path: Path, retriever: RetrieverConfig) -> None:
@@ -69,7 +71,7 @@ def start_ray_and_say(run_directory: str, metrics_port: int) -> None:
     """Bring Ray up."""
     say("starting Ray")
     start_ray(run_directory, metrics_port)
-    Path(run_directory, "ray-started").touch()
+    Path(run_directory, RAY_STARTED).touch()
     say(f"metrics for Prometheus at http://127.0.0.1:{metrics_port}/metrics")
 
 
@@ -154,8 +156,9 @@ def answers(host: str, port: int) -> bool:
         return False
 
 
-def stop() -> None:
-    """Let requests in flight end, then Ray."""
+def stop(run_directory: str) -> None:
+    """Let requests in flight end, then Ray, which is missed no more from now on."""
+    Path(run_directory, RAY_STARTED).unlink(missing_ok=True)
     if "ray" not in sys.modules:
         return
     import ray

@@ -238,6 +238,7 @@ def _answer(decoded: Decoded, passages: list[Passage], trace: Trace) -> Answer:
     return Answer(
         id=f"ans-{uuid.uuid4().hex}",
         answer=decoded.text,
+        finish_reason=decoded.finish_reason,
         passages=passages,
         labels=decoded.labels,
         attribution=decoded.attribution,

@@ -241,6 +241,7 @@ class Answer:
     """The answer with what it rests on.
 
     Attributes:
+        finish_reason: "stop" where it ended by itself or at a stop string, "length" where it became too long.
         degraded: what was missing when this answer was made, in words: e.g. "image_encoder: unavailable".
         timings_ms: stage -> milliseconds.
     """
@@ -248,6 +249,7 @@ class Answer:
     id: str
     answer: str
     passages: list[Passage]
+    finish_reason: str = "stop"
     labels: list[LabelScore] | None = None
     attribution: Attribution | None = None
     degraded: list[str] = field(default_factory=list)

@@ -10,7 +10,7 @@ from mmrag.types import Answer, Document, IngestReport, Passage
 
 def answer_view(answer: Answer) -> dict[str, Any]:
     """The answer as users see it; `labels` and `attribution` only where there are any."""
-    view: dict[str, Any] = {"id": answer.id, "answer": answer.answer}
+    view: dict[str, Any] = {"id": answer.id, "answer": answer.answer, "finish_reason": answer.finish_reason}
     if answer.labels is not None:
         view["labels"] = [asdict(label) for label in answer.labels]
     view["passages"] = [passage_view(passage) for passage in answer.passages]

@@ -93,6 +93,7 @@ class Engine:
         config, is_choice = self.inputs.config, request.task == "classify"
         if is_choice and not request.labels and not config.labels:
             raise InvalidRequest("this model was trained on no labels: name the labels to choose among", "labels")
+        self.inputs.prompts.check_question(request)
         evidence = self.inputs.build_alone(request)
         [prompts], evidence.prompts = evidence.prompts, []  # the worker has no use for them
         sampling = request.sampling

@@ -13,6 +13,7 @@ from tokenizers import Encoding, Tokenizer
 
 from mmrag.decoder.plain_words import question
 from mmrag.decoder.tokens import beginning
+from mmrag.errors import InvalidRequest
 from mmrag.sentences import sentences
 from mmrag.types import DecodeRequest, Passage
 
@@ -64,6 +65,13 @@ class PromptBuilder:
         if not request.passages:
             return [Prompt([*head, self._end_id], len(head) + 1)]
         return [self._passage_prompt(head, i, passage) for i, passage in enumerate(request.passages)]
+
+    def check_question(self, request: DecodeRequest) -> None:
+        """Raises InvalidRequest where the question is longer than what is read of it."""
+        max_tokens, is_cut = self.max_tokens // 2, self.has_markers or request.passages
+        if is_cut and len(self._encode(request.text or "", max_tokens + 1).ids) > max_tokens:
+            message = f"the decoder reads questions of at most {max_tokens} tokens: ask in fewer words"
+            raise InvalidRequest(message, "text")
 
     def _passage_prompt(self, head: list[int], index: int, passage: Passage) -> Prompt:
         title, text = self._encode(passage.title), self._encode(passage.text)

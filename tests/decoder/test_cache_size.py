@@ -45,7 +45,7 @@ def test_no_more_is_kept_than_the_scheduler_counts(shape, dtype, bucket_bytes, m
     jobs, num_left = [], 60
     while num_left or not engine.scheduler.is_idle:
         for _ in range(min(num_left, rng.choice([0, 0, 1, 6]))):
-            asked = request("what? " * rng.choice([1, 2, 30]), rng.choice([0, 1, 2, 6]))
+            asked = request("what? " * rng.choice([1, 2, 20]), rng.choice([0, 1, 2, 6]))
             asked.max_new_tokens, num_left = rng.choice([1, 3, 10, 60]), num_left - 1
             jobs.append(engine.submit(engine.prepare(asked)))
         if jobs and rng.random() < 0.2:

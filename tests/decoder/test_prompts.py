@@ -9,6 +9,7 @@ from mmrag.decoder.layers import SentencePooling
 from mmrag.decoder.prompts import MARKERS, PromptBuilder
 from mmrag.decoder.sequence_output import MAX_LABEL_TOKENS, label_targets
 from mmrag.decoder.tokens import beginning
+from mmrag.errors import InvalidRequest
 
 WORDS = ["capital", "currency", "of", "the", "river", "constitution"]
 TEXTS = {
@@ -95,3 +96,10 @@ def test_a_word_changes_what_is_pooled_for_its_own_sentence_only():
     assert difference[3:7].abs().min(1).values.sum() > 0
     torch.testing.assert_close(difference[3:4].expand(4, -1), difference[3:7])
     assert difference[[0, 1, 2, 7, 8]].abs().max() < 1e-6
+
+
+def test_a_question_that_would_be_cut_is_refused():
+    prompts = PromptBuilder(word_tokenizer(), 1, 12)
+    prompts.check_question(request("capital of the river of the", 1))
+    with pytest.raises(InvalidRequest, match="at most 6 tokens"):
+        prompts.check_question(request("capital of the river of the capital", 1))

@@ -39,7 +39,7 @@ def events_of(response) -> list[tuple[str, dict]]:
 
 def test_an_answer_comes_with_its_evidence(http):
     answer = http.post("/v1/answer", json={"text": "What is the capital of Zubrovia?", "explain": True}).json()
-    assert set(answer) == {"id", "answer", "passages", "attribution", "degraded", "timings_ms"}
+    assert set(answer) == {"id", "answer", "finish_reason", "passages", "attribution", "degraded", "timings_ms"}
     [passage] = answer["passages"]
     assert passage["document_id"] == "zubrovia"
     assert passage["text"] == DOCUMENT["text"]
@@ -47,6 +47,14 @@ def test_an_answer_comes_with_its_evidence(http):
     assert passage["branches"]["bm25"] == 1
     assert answer["degraded"] == []
     assert answer["timings_ms"]["total"] > 0
+
+
+def test_an_answer_says_whether_it_was_cut_and_a_question_is_not(http):
+    cut = http.post("/v1/answer", json={"text": "What is the capital of Zubrovia?", "max_new_tokens": 1}).json()
+    assert cut["finish_reason"] == "length"
+    refused = http.post("/v1/answer", json={"text": "What is the capital of Zubrovia? " * 60})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["param"] == "text"
 
 
 @pytest.mark.parametrize("path", ["/v1/answer", "/v1/search"])
