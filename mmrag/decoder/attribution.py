@@ -30,11 +30,11 @@ def attribute(
         token_attribution(tokenizer.decode([token]), shares, trace, kind, prompts, request)
         for token, shares, trace in zip(tokens, per_token, traces, strict=True)
     ]
-    regions = [trace.regions for trace in traces]
+    regions = [None if trace.regions is None else trace.regions.astype(float).round(4).tolist() for trace in traces]
     return Attribution(
         passages=dict(zip(ids, total.round(4).tolist(), strict=True)),
         tokens=explained,
-        regions=[region.round(4).tolist() for region in regions] if regions and regions[0] is not None else None,
+        regions=regions if regions and regions[0] is not None else None,
         kind=kind,
     )
 

@@ -209,7 +209,8 @@ class Engine:
     def _answer(self, job: Job) -> Decoded:
         output, explained = job.output, None
         if job.request.explain:
-            explained = attribute(output.tokens, job.traces, job.request, job.prompts, self.tokenizer)
+            tokens = output.shown_tokens
+            explained = attribute(tokens, job.traces[: len(tokens)], job.request, job.prompts, self.tokenizer)
         return Decoded(output.text, None, explained, len(output.tokens), output.finish_reason)
 
     def _choose(self, job: Job, trained: list[float] | None) -> None:

@@ -43,6 +43,15 @@ class SequenceOutput:
         found = self._found(text) if self._stop else None
         return text if found is None else text[:found].rstrip()
 
+    @property
+    def shown_tokens(self) -> list[int]:
+        """Those that the text is made of: without what a stop string cut off."""
+        text = self.text
+        if not self._stop or text == self._decoded():
+            return self.tokens
+        cuts = (self.tokens[:num] for num in range(len(self.tokens)))
+        return next((cut for cut in cuts if self._decoded(cut).startswith(text)), self.tokens)
+
     def piece(self) -> str:
         """What can be sent and was not yet: the pieces add up to the text."""
         is_finished = bool(self.finish_reason)  # first: another thread may be adding tokens
@@ -61,8 +70,9 @@ class SequenceOutput:
                     break
         return text
 
-    def _decoded(self) -> str:
-        return self._tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
+    def _decoded(self, tokens: list[int] | None = None) -> str:
+        tokens = self.tokens if tokens is None else tokens
+        return self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
     def _found(self, text: str) -> int | None:
         places = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]

@@ -34,6 +34,8 @@ def test_pieces_add_up_to_the_text_however_often_they_are_asked_for(stop):
         ends = [text.strip().index(s) for s in stop if s in text]
         assert one.text == (text.strip()[: min(ends)].rstrip() if ends else text.strip())
         assert "\ufffd" not in "".join(pieces)
+        shown = byte_tokenizer().decode(one.shown_tokens).strip()
+        assert shown.startswith(one.text) and len(shown) <= len(one.text) + 1
 
 
 def test_the_end_token_is_no_part_of_the_text():
