@@ -16,8 +16,6 @@ def sentences(text: str, token_places: list[int]) -> Iterator[tuple[int, int]]:
     """First and last + 1 token of each sentence of a text; none is empty. `token_places`: a character of each token,
     its first or, where tokens begin with the space before a word, its last."""
     first = 0
-    if not token_places:
-        return
     for match in _SENTENCE_END.finditer(text):
         last = bisect_left(token_places, match.end(), lo=first)
         if last > first:

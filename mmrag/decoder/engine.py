@@ -24,7 +24,7 @@ from mmrag.decoder.checkpoint import find_checkpoint
 from mmrag.decoder.group import Group
 from mmrag.decoder.inputs import InputBuilder
 from mmrag.decoder.job import Job
-from mmrag.decoder.plan import Admission, Plan, Result, Runs, Scoring, TokenTrace
+from mmrag.decoder.plan import Admission, Choice, Plan, Result, Runs, Scoring
 from mmrag.decoder.ranks import Leader
 from mmrag.decoder.scheduler import Decision, EngineLimits, Scheduler, Sequence
 from mmrag.decoder.sequence_output import SequenceOutput, label_targets, labelled
@@ -179,28 +179,28 @@ class Engine:
             self.scheduler.joined()
         if scored is not None:
             scored.scores += result.scores
-        for row, (sequence, token) in enumerate(zip(running, result.tokens, strict=True)):
+        for sequence, choice in zip(running, result.choices, strict=True):
             if job := self._jobs.get(sequence):
-                self._last_ids[sequence] = token
+                self._last_ids[sequence] = choice.token
                 try:
-                    self._go_on(job, token, result, row)
+                    self._go_on(job, choice)
                 except Exception as error:
                     log.exception("a request to the fusion decoder failed, and no other")
                     self._give_up(job, error)
 
-    def _go_on(self, job: Job, token: int, result: Result, row: int) -> None:
+    def _go_on(self, job: Job, choice: Choice) -> None:
         if job.request.task == "classify":
-            self._choose(job, result.label_probabilities.get(row))
+            self._choose(job, choice.label_probabilities)
         else:
-            self._write(job, token, result.traces.get(row))
+            self._write(job, choice)
 
-    def _write(self, job: Job, token: int, trace: TokenTrace | None) -> None:
+    def _write(self, job: Job, choice: Choice) -> None:
         self.stats.num_tokens += 1
         if not job.num_written:
             job.first_token_s = time.perf_counter()
         job.num_written += 1
-        if job.output.add(token) and trace is not None:
-            job.traces.append(trace)
+        if job.output.add(choice.token) and choice.trace is not None:
+            job.traces.append(choice.trace)
         if job.output.finish_reason:
             self._finish(job, self._answer(job))
         elif job.wants_pieces:

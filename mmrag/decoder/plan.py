@@ -72,13 +72,20 @@ class TokenTrace:
 
 
 @dataclass(slots=True)
-class Result:
-    """`tokens`: the next one of each row. `have_joined`: what was being read has rows now."""
+class Choice:
+    """What one row is given after a step: its next token, and what else its sequence asks for."""
 
-    tokens: list[int] = field(default_factory=list)
+    token: int
+    trace: TokenTrace | None = None
+    label_probabilities: list[float] | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """`choices`: one for each row. `have_joined`: what was being read has rows now. `scores`: of `Plan.scoring`."""
+
+    choices: list[Choice] = field(default_factory=list)
     have_joined: bool = False
-    traces: dict[int, TokenTrace] = field(default_factory=dict)
-    label_probabilities: dict[int, list[float]] = field(default_factory=dict)
     scores: list[float] = field(default_factory=list)
 
 

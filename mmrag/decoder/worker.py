@@ -18,7 +18,7 @@ from mmrag.decoder.group import Group
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.model import FusionModel, State
 from mmrag.decoder.packed import can_pack, pack
-from mmrag.decoder.plan import Admission, Plan, Result, TokenTrace
+from mmrag.decoder.plan import Admission, Choice, Plan, Result
 from mmrag.decoder.prefill import Prefill
 from mmrag.decoder.prefill_aside import PrefillAside, Reader
 from mmrag.decoder.sampling import Sampler, next_tokens
@@ -49,15 +49,6 @@ class Written:
     hidden: Tensor
     scores: Tensor
     copyings: list[Copying]
-
-
-@dataclass(slots=True)
-class Choice:
-    """What one sequence is given after a step."""
-
-    token: int
-    trace: TokenTrace | None = None
-    label_probabilities: list[float] | None = None
 
 
 class Worker:
@@ -134,8 +125,7 @@ class Worker:
         self._leave(plan)
         if chosen is None and self._sequences:
             chosen = self._choose(self._write(plan.last_ids))
-        for row, sequence in enumerate(self._sequences):
-            self._tell(row, chosen[id(sequence)], result)
+        result.choices = [chosen[id(sequence)] for sequence in self._sequences]
         if plan.scoring is not None:
             state = self.cross_cache.state_of(plan.scoring.row, self.self_cache.question[plan.scoring.row, None])
             result.scores = likelihoods(self.model, state, plan.scoring.targets)
@@ -146,8 +136,8 @@ class Worker:
             self._join()
             result.have_joined = True
         if self.looks_ahead and self._sequences:
-            newcomers = [self.model.config.start_id] * (len(self._sequences) - len(result.tokens))
-            self._ahead = self._write(result.tokens + newcomers)
+            newcomers = [self.model.config.start_id] * (len(self._sequences) - len(result.choices))
+            self._ahead = self._write([choice.token for choice in result.choices] + newcomers)
         return result
 
     def _leave(self, plan: Plan) -> None:
@@ -205,13 +195,6 @@ class Worker:
             if sequence.has_trained_labels and self.self_cache.lengths[row] == 1:
                 choice.label_probabilities = self.model.labels(hidden[row]).float().softmax(-1)[0].tolist()
         return chosen
-
-    def _tell(self, row: int, choice: Choice, result: Result) -> None:
-        result.tokens.append(choice.token)
-        if choice.trace is not None:
-            result.traces[row] = choice.trace
-        if choice.label_probabilities is not None:
-            result.label_probabilities[row] = choice.label_probabilities
 
     def _compute(self, ids: Tensor, positions: Tensor, recent: Tensor) -> tuple:
         """All of `Written` but the last tokens."""

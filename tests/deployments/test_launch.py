@@ -153,6 +153,19 @@ def test_only_the_configured_address_is_listened_at_by_the_proxy(service):
             assert processes.listening_addresses(pid) <= {"127.0.0.1"}
 
 
+def test_a_component_that_cannot_start_ends_it_with_the_reason_and_no_other(models, tmp_path):
+    decoder = {"model": str(models / "fusion_decoder"), "tensor_parallel_size": 7}
+    refused = Running(write_config(tmp_path, models, decoder), free_port(), tmp_path / "output")
+    below = set()
+    while refused.process.poll() is None:
+        below.update(processes.descendants_of(refused.process.pid))
+        time.sleep(0.2)
+    assert refused.process.returncode == 1
+    assert "tensor_parallel_size 7 does not divide" in refused.output
+    assert "it lost" not in refused.output
+    assert below and not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
+
+
 def test_the_port_in_use_is_said_at_once_and_by_name(service, config):
     command = [sys.executable, "-m", "deployments.launch", "--config", str(config), "--port", str(service.port)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -96,6 +96,24 @@ def test_requests_are_counted_by_route_and_status(http, meters, metrics):
     assert meters.values["mmrag_queue_length", "decoder"] == 3
 
 
+async def test_what_is_refused_before_it_comes_to_a_route_is_counted_by_its_route(local, meters, metrics):
+    app = create_app(MeasuredPipeline.__new__(MeasuredPipeline), all_well, local._config)
+    measured = Measured(app, metrics)
+
+    async def refusing(scope, receive, send):
+        await send({"type": "http.response.start", "status": 429, "headers": []})
+
+    async def sent(message):
+        pass
+
+    measured._app = refusing
+    for method, path in (("POST", "/v1/answer"), ("GET", "/v1/images/a"), ("POST", "/nowhere")):
+        await measured({"type": "http", "method": method, "path": path, "headers": []}, None, sent)
+    metrics.publish()
+    routes = {key[1] for key in meters.values if key[0] == "mmrag_requests"}
+    assert routes == {"/v1/answer", "/v1/images/{image_id}", "none"}
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_an_answers_stages_and_its_embeddings_are_counted(http, meters, metrics, is_streamed):
     query = {"text": "apple", "image": data_uri(png()), "stream": is_streamed, "max_new_tokens": 2}

@@ -1,6 +1,7 @@
 """What a caller of a deployment gets when replicas die, hang, refuse, or raise."""
 
 import asyncio
+import gc
 import time
 from types import SimpleNamespace
 
@@ -111,6 +112,28 @@ async def test_an_answer_fails_and_is_given_up_alone():
         await failed
     assert (await kept)[0].text == "after 0.1 s"
     assert (handle.num_calls, handle.num_cancelled) == (3, 1)
+
+
+async def test_a_call_that_fails_after_its_caller_has_gone_is_no_error_in_the_log():
+    class Cancelled(Handle):
+        """As Ray's: who cancels is answered by an error of its own."""
+
+        async def _respond(self, outcome):
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                raise ValueError("cancelled") from None
+
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    call = asyncio.create_task(RemotePart(Cancelled(None), "part").call("method"))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    await asyncio.wait({call})
+    del call
+    await asyncio.sleep(0.01)
+    gc.collect()
+    assert complaints == []
 
 
 class Decoding(Handle):
