@@ -206,8 +206,9 @@ def test_stop_strings_end_the_text_and_are_not_in_it():
     answer = decoder.decode([request(max_new_tokens=40, sampling=Sampling(stop=(stop,)))])[0]
     assert answer.text == whole[: whole.index(stop)].rstrip()
     assert answer.finish_reason == "stop"
-    *pieces, last = decoder.stream(request(max_new_tokens=40, sampling=Sampling(stop=(stop,))))
+    *pieces, last = decoder.stream(request(max_new_tokens=40, sampling=Sampling(stop=(stop,)), explain=True))
     assert "".join(pieces) == last.text == answer.text
+    assert "".join(token["token"] for token in last.attribution.tokens).strip() == answer.text
 
 
 def test_a_seed_draws_the_same_answer_again_and_another_one_another():

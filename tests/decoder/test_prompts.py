@@ -84,6 +84,16 @@ def test_a_prompt_tells_its_sentences(max_tokens, expected):
     assert sum(prompt.sentences) == len(prompt.ids)
 
 
+def test_a_word_with_the_space_before_it_begins_the_sentence_that_it_is_the_first_of():
+    words = ["<unk>", "</s>", *MARKERS, "Ġwhat", "ĠLima", "Ġis", "Ġbig", "ĠIt", "."]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    asked = request("what", 0)
+    asked.passages = [passage("Lima", "Lima is big. It is big. It is", 0)]
+    [prompt] = PromptBuilder(tokenizer, 1, 40).build(asked)
+    assert prompt.sentences == [3, 2, 4, 4, 2, 1]
+
+
 def test_a_word_changes_what_is_pooled_for_its_own_sentence_only():
     torch.manual_seed(0)
     pooling = SentencePooling(small_decoder().model.config)
