@@ -12,7 +12,7 @@ import numpy as np
 from ray.serve.handle import DeploymentHandle
 
 from deployments.remote_calls import RemotePart
-from mmrag.batching import Batcher, together
+from mmrag.batching import Batcher
 from mmrag.config import DecoderConfig, ImageEncoderConfig, RetrieverConfig, TextEncoderConfig
 from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.errors import NotFound
@@ -56,8 +56,10 @@ class RemoteTextEncoder(RemotePart):
 
     async def embed(self, texts: list[str]) -> np.ndarray:
         """float32 [n, dimension], L2-normalised."""
-        parts = _chunks(texts, lambda text: 1, MAX_TEXTS_PER_CALL)
-        return np.concatenate(await together(self._batcher.submit(part) for part in parts))
+        if len(texts) <= MAX_TEXTS_PER_CALL:
+            return await self._batcher.submit(texts)
+        parts = list(_chunks(texts, lambda text: 1, MAX_TEXTS_PER_CALL))
+        return np.concatenate(await self._batcher.submit_all(parts))
 
     async def _embed(self, requests: list[list[str]]) -> Sequence[np.ndarray]:
         embeddings = await self.call("embed", [text for texts in requests for text in texts])
@@ -81,8 +83,8 @@ class RemoteImageEncoder(RemotePart):
 
     async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:
         """Embeddings and grids of n decoded images, uint8 [height, width, 3 or 4] each."""
-        parts = _chunks(images, lambda image: image.nbytes, MAX_PIXEL_BYTES_PER_CALL)
-        found = await together(self._batcher.submit(part) for part in parts)
+        parts = list(_chunks(images, lambda image: image.nbytes, MAX_PIXEL_BYTES_PER_CALL))
+        found = await self._batcher.submit_all(parts)
         embeddings = np.concatenate([part.embeddings for part in found])
         return ImageEmbeddings(embeddings, np.concatenate([part.grids for part in found]))
 

@@ -84,17 +84,33 @@ class Batcher(Generic[T, R]):
             Overloaded: the queue is full.
             DeadlineExceeded: `deadline_s` (`time.time()`) passed before the item's turn came.
         """
-        cost = self._cost(item)
+        return await self._queued([item], deadline_s)[0]
+
+    async def submit_all(self, items: Sequence[T]) -> list[R]:
+        """`submit` several, which take their places together or not at all; when one fails the others are given up."""
+        futures = self._queued(items)
+        try:
+            return await asyncio.gather(*futures)
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _queued(self, items: Sequence[T], deadline_s: float | None = None) -> list[asyncio.Future[R]]:
+        costs = [self._cost(item) for item in items]
+        self._make_room(sum(costs))
+        loop = asyncio.get_running_loop()
+        new = [_Waiting(item, cost, deadline_s, loop.create_future()) for item, cost in zip(items, costs, strict=True)]
+        self._queue.extend(new)
+        self._queued_cost += sum(costs)
+        self._start_soon()
+        return [waiting.future for waiting in new]
+
+    def _make_room(self, cost: float) -> None:
         if self._queue and self._queued_cost + cost > self._max_queue_cost:
             self._drop_abandoned()
             self._start_batches()
         if self._queue and self._queued_cost + cost > self._max_queue_cost:
             raise Overloaded(f"the queue of the {self._name} is full", retry_after_s=self._drain_time_s())
-        waiting = _Waiting(item, cost, deadline_s, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
-        self._queued_cost += cost
-        self._start_soon()
-        return await waiting.future
 
     def _drain_time_s(self) -> float:
         return max(0.1, self._queued_cost * self._seconds_per_cost)

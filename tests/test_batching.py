@@ -105,6 +105,33 @@ async def test_time_that_is_over_in_the_queue_is_said_and_not_spent():
     assert model.batches == [[1]]
 
 
+async def test_several_take_their_places_together_or_not_at_all():
+    model = Model()
+    batch = batcher(model, max_batch_cost=2, max_queue_cost=3)
+    assert await batch.submit_all([1, 2, 3]) == [2, 4, 6]
+    waiting = asyncio.create_task(batch.submit_all([4, 5, 6]))
+    await until_running(model, 3)
+    with pytest.raises(Overloaded):
+        await batch.submit_all([7, 8, 9])
+    assert batch.num_waiting == 1
+    assert await batch.submit_all([7, 8]) == [14, 16]
+    assert await waiting == [8, 10, 12]
+
+
+async def test_of_several_the_others_are_given_up_when_one_fails_or_the_caller_leaves():
+    model = Model()
+    batch = batcher(model, max_batch_cost=1)
+    with pytest.raises(ValueError, match="-1"):
+        await batch.submit_all([-1, 2, 3])
+    assert await batch.submit(4) == 8
+    assert [3] not in model.batches
+    leaving = asyncio.create_task(batch.submit_all([5, 6]))
+    await until_running(model, len(model.batches) + 1)
+    leaving.cancel()
+    assert await batch.submit(7) == 14
+    assert [6] not in model.batches
+
+
 async def test_one_bad_item_fails_alone():
     batch = batcher(Model())
     results = await asyncio.gather(*(batch.submit(i) for i in (1, -1, 3)), return_exceptions=True)

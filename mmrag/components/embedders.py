@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mmrag.batching import Batcher, together
+from mmrag.batching import Batcher
 from mmrag.components.threads import Threads, use_one_core
 from mmrag.config import ImageEncoderConfig, TextEncoderConfig
 from mmrag.cores import num_cores
@@ -42,7 +42,7 @@ class TextEmbedder:
         if not texts:
             return np.empty((0, self.encoder.dimension), np.float32)
         token_ids = await self._tokenizing.run(self.encoder.tokenize, texts)
-        return np.stack(await together(self._batcher.submit(ids) for ids in token_ids))
+        return np.stack(await self._batcher.submit_all(token_ids))
 
     async def _encode(self, token_ids: list[list[int]]) -> Sequence[np.ndarray]:
         return list(await self._encoding.run(self.encoder.encode_tokens, token_ids))
@@ -74,7 +74,7 @@ class ImageEmbedder:
         if not images:
             return self.encoder.encode([])
         squares = await self._preparing.run(self.encoder.prepare, images)
-        embeddings, grids = zip(*await together(self._batcher.submit(square) for square in squares), strict=True)
+        embeddings, grids = zip(*await self._batcher.submit_all(squares), strict=True)
         return ImageEmbeddings(np.stack(embeddings), np.stack(grids))
 
     async def _encode(self, squares: list[np.ndarray]) -> Sequence[tuple[np.ndarray, np.ndarray]]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ class Bert(nn.Module):
     ) -> SimpleNamespace:
         """input_ids, attention_mask: int64 [batch, tokens]. `last_hidden_state`: float [batch, tokens, dimension];
         `hidden_states`, where asked for: the same after the embeddings and after each layer, the last one last."""
-        states, kept = self.embeddings(input_ids), []
+        states, kept = self.embeddings(input_ids, torch.arange(input_ids.shape[1], device=input_ids.device)), []
         mask = attention_mask.bool()[:, None, None, :]
         for layer in self.encoder["layer"]:
             kept += [states] * output_hidden_states
@@ -39,9 +40,9 @@ class _Embeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        positions = self.position_embeddings.weight[: input_ids.shape[1]]
-        return self.LayerNorm(self.word_embeddings(input_ids) + positions + self.token_type_embeddings.weight[0])
+    def forward(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        own = self.word_embeddings(input_ids) + self.position_embeddings(positions)
+        return self.LayerNorm(own + self.token_type_embeddings.weight[0])
 
 
 class _Layer(nn.Module):

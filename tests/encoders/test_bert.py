@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertModel
 
+from mmrag import onednn
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.bert import is_plain_bert, load_bert
 from mmrag.encoders.packed_bert import PackedBert
@@ -63,3 +64,13 @@ def test_packed_it_computes_the_same(tmp_path, inputs):
     torch.testing.assert_close(packed[real], plain[real], atol=2e-5, rtol=1e-4)
     pooled, roughly = (torch.where(real[..., None], states, 0.0).sum(1) for states in (plain, rough))
     assert torch.cosine_similarity(roughly, pooled).min() > 0.999
+
+
+def test_packed_it_computes_nothing_where_there_is_no_token(tmp_path, inputs, monkeypatch):
+    BertModel(BertConfig(**SMALL)).save_pretrained(tmp_path)
+    packed, num_rows, product = PackedBert(load_bert(tmp_path), torch.float32), set(), onednn.product
+    monkeypatch.setattr(onednn, "product", lambda x, *rest: num_rows.add(x.shape[0]) or product(x, *rest))
+    with torch.inference_mode():
+        states = packed(**inputs, output_hidden_states=True).hidden_states
+    assert num_rows == {32}  # 20 + 7 + 1 tokens, and up to the next multiple of 8, of 60 places
+    assert all(not kept[inputs["attention_mask"] == 0].any() for kept in states) and len(states) == 4
