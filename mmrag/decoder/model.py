@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrag import onednn
 from mmrag.decoder.attention import MASKED, Attention, CrossMemory, Run
 from mmrag.decoder.evidence_embedding import EvidenceEmbedding
 from mmrag.decoder.group import Group
@@ -95,10 +96,12 @@ class FusionModel(nn.Module):
         if self.evidence is not None:
             x = x + self.evidence.passages(chunks)
         places = [torch.arange(chunk.ids.shape[1], device=x.device).repeat(len(chunk.ids)) for chunk in chunks]
-        sentences = F.pad(torch.cat([chunk.sentences for chunk in chunks]), (0, 1), value=-len(x) % 4)
-        positions = F.pad(torch.cat(places), (0, -len(x) % 4))
+        # Four rows at a time are the same in any company, fewer are not.
+        num_more = onednn.filled(len(x) + -len(x) % 4) - len(x)
+        sentences = F.pad(torch.cat([chunk.sentences for chunk in chunks]), (0, 1), value=num_more)
+        positions = F.pad(torch.cat(places), (0, num_more))
         sequences = Sequences([self.run(chunk) for chunk in chunks], positions, sentences)
-        x = F.pad(x, (0, 0, 0, -len(x) % 4))  # four rows at a time are the same in any company, fewer are not
+        x = F.pad(x, (0, 0, 0, num_more))
         for layer in self.encoder[:-1]:
             x = layer(x, sequences)
             yield x

@@ -16,7 +16,6 @@ from mmrag.encoders.bert import Bert
 
 _ROWS = 128
 """For how many rows the layout is chosen."""
-_ROWS_APART = 8
 
 
 class PackedBert(nn.Module):
@@ -43,8 +42,7 @@ class PackedBert(nn.Module):
 class _Places:
     """Where the tokens of a batch stand: `mask` bool [texts, width], True where there is one.
 
-    Rows of a batch with gaps are filled up to a multiple of `_ROWS_APART` with one that is computed again: oneDNN plans
-    a product for each number of rows that it meets, which takes as long as the product itself.
+    Rows of a batch with gaps are filled up (see `onednn.filled`) with one that is computed again.
     """
 
     def __init__(self, mask: Tensor):
@@ -52,8 +50,8 @@ class _Places:
         self._has_gaps = not mask.all()
         self._tokens = self._rows = mask.flatten().nonzero().squeeze(1)
         if self._has_gaps:
-            num_missing = -len(self._tokens) % _ROWS_APART
-            self._rows = torch.cat([self._tokens, self._tokens[:1].expand(num_missing)])
+            again = self._tokens[:1].expand(onednn.filled(len(self._tokens)) - len(self._tokens))
+            self._rows = torch.cat([self._tokens, again])
         self.positions = self._rows % mask.shape[1]
         self.bias = torch.zeros(mask.shape).masked_fill_(~mask, -torch.inf)[:, None, None, :]
 
