@@ -33,7 +33,7 @@ MAX_CALLS = 3
 """Calls in flight for each replica of a component: while one is computed the next is there. All of them, where work is
 more than can be done: what autoscaling sees, whose target is to be below that."""
 
-MAX_TEXTS_PER_CALL = 256
+MAX_TEXTS_PER_CALL = 64
 MAX_PIXEL_BYTES_PER_CALL = 16 * 2**20
 MAX_PIXEL_BYTES = 2**20
 """A decoded picture at its largest: `mmrag.images.MAX_SIDE` squared, four channels."""
@@ -56,10 +56,9 @@ class RemoteTextEncoder(RemotePart):
 
     async def embed(self, texts: list[str]) -> np.ndarray:
         """float32 [n, dimension], L2-normalised."""
-        if len(texts) <= MAX_TEXTS_PER_CALL:
-            return await self._batcher.submit(texts)
-        parts = list(_chunks(texts, lambda text: 1, MAX_TEXTS_PER_CALL))
-        return np.concatenate(await self._batcher.submit_all(parts))
+        # One part after the other: between two of them is the turn of those who came meanwhile.
+        parts = _chunks(texts, lambda text: 1, MAX_TEXTS_PER_CALL)
+        return np.concatenate([await self._batcher.submit(part) for part in parts])
 
     async def _embed(self, requests: list[list[str]]) -> Sequence[np.ndarray]:
         embeddings = await self.call("embed", [text for texts in requests for text in texts])
@@ -83,8 +82,8 @@ class RemoteImageEncoder(RemotePart):
 
     async def embed(self, images: list[np.ndarray]) -> ImageEmbeddings:
         """Embeddings and grids of n decoded images, uint8 [height, width, 3 or 4] each."""
-        parts = list(_chunks(images, lambda image: image.nbytes, MAX_PIXEL_BYTES_PER_CALL))
-        found = await self._batcher.submit_all(parts)
+        parts = _chunks(images, lambda image: image.nbytes, MAX_PIXEL_BYTES_PER_CALL)
+        found = [await self._batcher.submit(part) for part in parts]
         embeddings = np.concatenate([part.embeddings for part in found])
         return ImageEmbeddings(embeddings, np.concatenate([part.grids for part in found]))
 

@@ -173,6 +173,7 @@ class AnswerView(BaseModel):
 
     id: str
     answer: str
+    finish_reason: Literal["stop", "length"]
     labels: list[LabelView] | None = None
     passages: list[PassageView]
     attribution: AttributionView | None = None

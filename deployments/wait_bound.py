@@ -14,6 +14,9 @@ MIN_ANSWERS = 8
 GROWTH = 1.25
 """Of the limit, at most, from one window to the next."""
 
+FIRST_LIMIT = 128
+"""Until something is measured."""
+
 MIN_LIMIT = 16
 """So many are always let in: batches stay full, and what little is measured about a quiet service is not trusted."""
 
@@ -21,16 +24,18 @@ MIN_LIMIT = 16
 class WaitBound:
     """Lets in as many requests at a time as are answered within the time one takes alone, and `max_wait_s`.
 
-    By Little's law those inside are the rate of answers times the time each takes: where answers take too long, or so
-    many are inside that they will, the limit becomes the measured rate times the time they may take. So it follows the
-    hardware, the load beside it and the number of replicas; what is beyond it is refused before any work is done.
+    By Little's law those inside are the rate of answers times the time each takes: where so many are inside that some
+    will take too long, the limit becomes the measured rate times the time they may take. So it follows the hardware,
+    the load beside it and the number of replicas; what is beyond it is refused before any work is done. That an answer
+    takes long says nothing: it may be a long one.
     """
 
     def __init__(self, max_wait_s: float, max_requests: int, clock: Callable[[], float] = time.monotonic):
         self._max_wait_s, self._max_requests, self._clock = max_wait_s, max_requests, clock
-        self._places = Places(max_requests, clock)
+        self._places = Places(min(FIRST_LIMIT, max_requests), clock)
         self._alone_s = float("inf")
         self._rate_per_s = 0.0
+        self._answered_s = clock()
         self._open_window()
 
     @property
@@ -60,25 +65,28 @@ class WaitBound:
         """A request was answered, or began to be, `elapsed_s` after it entered."""
         self._num_answers += 1
         self._sum_s += elapsed_s
-        window_s = self._clock() - self._opened_s
+        self._answered_s = self._clock()
+        window_s = self._answered_s - self._opened_s
         if self._num_answers >= MIN_ANSWERS and window_s >= MIN_WINDOW_S:
             self._note_alone()
-            self._adjust(self._num_answers / window_s, self._sum_s / self._num_answers)
+            self._adjust(self._num_answers / window_s)
             self._open_window()
 
     def interrupted(self) -> None:
-        """Something failed that is needed for answers: what was measured until now says nothing of when it is back."""
-        self._open_window()
+        """Something failed that is needed for answers. Where none came meanwhile, what was measured until now says
+        nothing of when it is back."""
+        if self._clock() - self._answered_s >= MIN_WINDOW_S:
+            self._open_window()
 
     def _note_alone(self) -> None:
         if self._num_answers:
             self._alone_s = min(self._alone_s, self._sum_s / self._num_answers)
 
-    def _adjust(self, rate_per_s: float, mean_s: float) -> None:
+    def _adjust(self, rate_per_s: float) -> None:
         self._rate_per_s = rate_per_s
-        bearable_s = self._alone_s + self._max_wait_s
-        if mean_s > bearable_s or self._places.num_taken > rate_per_s * bearable_s or self._was_full:
-            limit = min(rate_per_s * bearable_s, GROWTH * self.limit, self._max_requests)
+        num_bearable = rate_per_s * (self._alone_s + self._max_wait_s)
+        if self._was_full or self._places.num_taken > max(MIN_LIMIT, num_bearable):
+            limit = min(num_bearable, GROWTH * self.limit, self._max_requests)
             self._places.limit = max(MIN_LIMIT, math.ceil(limit))
 
     def _open_window(self) -> None:

@@ -15,9 +15,6 @@ from typing import Generic, TypeVar
 
 from mmrag.errors import DeadlineExceeded, Overloaded
 
-CHARS_PER_TOKEN = 4
-"""A rough measure is enough to cut batches by."""
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -37,7 +34,7 @@ class Batcher(Generic[T, R]):
         run: takes the items of a batch and returns one result for each, in order; an exception in place of a
             result goes to that item's caller alone, a raised one to all of them.
         max_batch_cost: sum of costs that one batch may hold (an item dearer than that runs alone).
-        max_queue_cost: sum of costs that may wait; beyond it `submit` raises Overloaded.
+        max_queue_cost: sum of costs that may wait, beyond which `submit` raises Overloaded; an empty queue takes all.
         max_concurrent_batches: batches in flight at a time; a function where it changes, as replicas do.
         cost: cost of an item in the unit that the model's time grows with (tokens, pixels, items).
         sorts_by_cost: for models that fill short items up to the length of the longest, with a worker for each batch

@@ -15,7 +15,7 @@ Then = Literal["none", "gelu"]
 
 
 def is_there(device: str) -> bool:
-    """Whether this processor and this PyTorch have them; never on a GPU."""
+    """Whether this PyTorch has them; never on a GPU."""
     on_cpu = torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available()
     return on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 

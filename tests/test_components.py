@@ -1,6 +1,8 @@
 """What the configuration of a component says is what happens."""
 
 import asyncio
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +125,23 @@ async def test_leaving_out_each_passage_in_turn(models):
     assert answer.attribution.without == {"p0#0": without[0], "p1#0": without[1]}
 
 
+async def test_an_answer_without_each_passage_takes_one_place_at_a_time(models, monkeypatch):
+    decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder"), max_passages=4))
+    prepare, inside, deadlines_s = decoder.engine.prepare, [], []
+
+    def noting(request: DecodeRequest, *more):
+        inside.append(len(decoder.engine._jobs))
+        deadlines_s.append(request.deadline_s)
+        return prepare(request, *more)
+
+    monkeypatch.setattr(decoder.engine, "prepare", noting)
+    until_s = time.time() + 60
+    [answer] = await decoder.decode([replace(question(4), explain="loo", deadline_s=until_s)])
+    assert len(answer.attribution.without) == 4 and inside == [0] * 5
+    first_s, *others_s = deadlines_s
+    assert first_s == until_s and all(until_s - 31 < one < until_s - 25 for one in others_s)
+
+
 async def test_an_answer_is_not_lost_where_nothing_more_can_be_asked(models, monkeypatch):
     decoder = AnswerDecoder(DecoderConfig(model=str(models / "fusion_decoder")))
     asked = replace(question(3), explain="loo")
@@ -138,6 +157,17 @@ async def test_an_answer_is_not_lost_where_nothing_more_can_be_asked(models, mon
     for found in (streamed, answer):
         assert found.text == plain.text
         assert found.attribution.passages and found.attribution.without is None
+
+
+@pytest.mark.parametrize("num_chars", [20, 3_000])
+async def test_long_texts_are_tokenized_outside_of_the_event_loop(num_chars, monkeypatch):
+    embedder, threads = TextEmbedder(TextEncoderConfig(num_threads=1)), set()
+    tokenize = embedder.encoder.tokenize
+    monkeypatch.setattr(
+        embedder.encoder, "tokenize", lambda texts: threads.add(threading.current_thread()) or tokenize(texts)
+    )
+    await embedder.embed(["word " * (num_chars // 5)])
+    assert (threads == {threading.main_thread()}) == (num_chars < 2_000)
 
 
 async def test_texts_of_many_callers_are_shared_among_threads_of_one_core_each(threads):

@@ -1,5 +1,7 @@
 """Products of packed weights are those of the weights, however many rows there are."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -27,7 +29,13 @@ def test_a_row_is_the_same_among_any_number_of_others():
         assert torch.equal(onednn.product(x[:num], weight, None), alike[:num])
 
 
-def test_few_numbers_of_rows_are_ever_computed():
+def test_few_numbers_of_rows_are_ever_computed(monkeypatch):
     assert all(num <= onednn.filled(num) <= num + 31 for num in range(1, 4_096))
     assert all(onednn.filled(num) <= 1.25 * num for num in range(1, 4_096))
     assert len({onednn.filled(num) for num in range(1, 2_049)}) < 110
+    num_rows = set()
+    operators = SimpleNamespace(_linear_pointwise=lambda x, *rest: num_rows.add(len(x)) or x)
+    monkeypatch.setattr(torch.ops, "mkldnn", operators)
+    for num in range(1, 300):
+        assert onednn.product(torch.ones(num, 8), torch.ones(8, 8), None).shape == (num, 8)
+    assert num_rows == {onednn.filled(num) for num in range(1, 300)}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -76,20 +77,26 @@ class AnswerDecoder:
         return await self._with_each_left_out(job)
 
     async def _with_each_left_out(self, job: "Job") -> Decoded:
-        """The answer; with `explain: "loo"` also what it is without each passage, all decoded together.
+        """The answer; with `explain: "loo"` also what it is without each passage: one after the other, so that one
+        request is one sequence at a time, as everybody's is.
 
-        Where that is refused or fails, the answer is all there is: it may have been streamed already.
+        Where that is refused, fails or takes more than half of the time left, the answer is all there is: it may have
+        been streamed already.
         """
         answer, request = _answer(job), job.request
         if request.explain == "loo" and answer.attribution is not None:
-            left = [request.passages[:k] + request.passages[k + 1 :] for k in range(len(request.passages))]
+            deadline_s = request.deadline_s and (time.time() + request.deadline_s) / 2
+            one_less = replace(request, explain=False, deadline_s=deadline_s)
+            without = {}
             try:
-                others = await self.decode([replace(request, passages=passages, explain=False) for passages in left])
+                for k, passage in enumerate(request.passages):
+                    others = request.passages[:k] + request.passages[k + 1 :]
+                    [other] = await self.decode([replace(one_less, passages=others)])
+                    without[passage.id] = other.text
             except MmragError as error:
                 log.warning("an answer goes without what it would be without each passage: %s", error)
                 return answer
-            pairs = zip(request.passages, others, strict=True)
-            answer.attribution.without = {passage.id: other.text for passage, other in pairs}
+            answer.attribution.without = without
         return answer
 
     async def _submit(self, request: DecodeRequest, changed: asyncio.Event, wants_pieces: bool = False) -> "Job":

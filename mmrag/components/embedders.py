@@ -11,6 +11,9 @@ from mmrag.cores import num_cores
 from mmrag.encoders.fingerprint import image_fingerprint, text_fingerprint
 from mmrag.types import ImageEmbeddings
 
+MAX_INLINE_CHARS = 2_000
+"""Texts that are longer together are tokenized in a thread; for these, going there takes longer than the work."""
+
 
 class TextEmbedder:
     """`embed` for many callers at once over one TextEncoder.
@@ -41,7 +44,10 @@ class TextEmbedder:
         """float32 [n, dimension], L2-normalised. Raises Overloaded when too much waits."""
         if not texts:
             return np.empty((0, self.encoder.dimension), np.float32)
-        token_ids = await self._tokenizing.run(self.encoder.tokenize, texts)
+        if sum(map(len, texts)) <= MAX_INLINE_CHARS:
+            token_ids = self.encoder.tokenize(texts)
+        else:
+            token_ids = await self._tokenizing.run(self.encoder.tokenize, texts)
         return np.stack(await self._batcher.submit_all(token_ids))
 
     async def _encode(self, token_ids: list[list[int]]) -> Sequence[np.ndarray]:

@@ -96,7 +96,7 @@ class FusionModel(nn.Module):
         if self.evidence is not None:
             x = x + self.evidence.passages(chunks)
         places = [torch.arange(chunk.ids.shape[1], device=x.device).repeat(len(chunk.ids)) for chunk in chunks]
-        # Four rows at a time are the same in any company, fewer are not.
+        # Four rows at a time are the same in any company, fewer are not; and few numbers of rows, see `onednn.filled`.
         num_more = onednn.filled(len(x) + -len(x) % 4) - len(x)
         sentences = F.pad(torch.cat([chunk.sentences for chunk in chunks]), (0, 1), value=num_more)
         positions = F.pad(torch.cat(places), (0, num_more))

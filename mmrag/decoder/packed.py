@@ -60,5 +60,5 @@ def pays(name: str, linear: nn.Linear) -> bool:
 
 
 def can_pack(device: str, dtype: torch.dtype) -> bool:
-    """Whether this processor and this PyTorch gain from it."""
+    """Whether this PyTorch can, and gains from it."""
     return dtype == torch.float32 and onednn.is_there(device)

@@ -96,6 +96,8 @@ def _load_model(config: TextEncoderConfig, dtype: torch.dtype) -> torch.nn.Modul
     directory = model_directory(config.model, config.revision)
     if is_plain_bert(directory):
         bert = load_bert(directory)
+        if config.max_tokens > (most := bert.config.max_position_embeddings):
+            raise ConfigurationError(f"text encoder: max_tokens {config.max_tokens}, but {config.model} reads up to {most}")
         return PackedBert(bert, dtype) if onednn.is_there(config.device) else bert.to(config.device)
     from transformers import AutoModel
 

@@ -3,9 +3,11 @@
 import random
 from collections.abc import Iterator
 
-from mmrag.batching import CHARS_PER_TOKEN
 from mmrag.training.data import Example
 from mmrag.training.decoder_config import DecoderTrainingConfig
+
+CHARS_PER_TOKEN = 4
+"""A rough measure is enough to cut batches by."""
 
 BATCHES_IN_POOL = 8
 """So many batches' worth of examples are sorted by length at a time, and at least as many batches wait to be taken."""

@@ -34,8 +34,10 @@ class Door:
             status = 429
         await send({"type": "http.response.start", "status": status, "headers": []})
 
-    def knock(self, *chunks: bytes, key: str = "a", is_whole: bool = True) -> asyncio.Task:
-        """A request whose body comes in these chunks; a body that is not whole never ends."""
+    def knock(
+        self, *chunks: bytes, key: str = "a", is_whole: bool = True, until: asyncio.Event | None = None
+    ) -> asyncio.Task:
+        """A request whose body comes in these chunks, ending after `until`; one that is not whole never ends."""
         headers = [(b"x-api-key", key.encode())] + ([(b"content-length", b"9")] if chunks else [])
         messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
 
@@ -44,6 +46,8 @@ class Door:
                 return messages.pop(0)
             if not is_whole:
                 await asyncio.sleep(1_000)
+            if until:
+                await until.wait()
             return {"type": "http.request", "body": b"", "more_body": False}
 
         async def send(message):
@@ -100,6 +104,19 @@ async def test_beyond_the_places_requests_are_refused_before_and_after_their_bod
     await door.knock(b"x", key="b")
     assert door.statuses == [429, 429, 200, 200, 200]
     late.cancel()
+
+
+async def test_who_has_waited_for_his_body_longer_than_the_places_lasted_is_refused():
+    door, has_come = Door(), asyncio.Event()
+    slow = door.knock(b"x", key="b", until=has_come)
+    await settled()
+    busy = [door.knock(b"x") for _ in range(2)]
+    await settled()
+    has_come.set()
+    await asyncio.wait_for(slow, 10)
+    assert door.statuses == [429] and door.admission.places.num_taken == 2
+    door.let_go.set()
+    await asyncio.gather(*busy)
 
 
 async def test_long_streams_are_not_taken_for_requests_that_wait():

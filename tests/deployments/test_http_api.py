@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from deployments import docs_page
+from deployments.schema import AnswerView
 from tests.deployments.pictures import data_uri, jpeg, png
 
 DOCUMENT = {
@@ -40,6 +41,7 @@ def events_of(response) -> list[tuple[str, dict]]:
 def test_an_answer_comes_with_its_evidence(http):
     answer = http.post("/v1/answer", json={"text": "What is the capital of Zubrovia?", "explain": True}).json()
     assert set(answer) == {"id", "answer", "finish_reason", "passages", "attribution", "degraded", "timings_ms"}
+    assert set(answer) < set(AnswerView.model_fields)
     [passage] = answer["passages"]
     assert passage["document_id"] == "zubrovia"
     assert passage["text"] == DOCUMENT["text"]

@@ -5,14 +5,15 @@ import gc
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments import remote_calls
-from deployments.remote import RemoteDecoder, RemoteRetriever
+from deployments.remote import MAX_TEXTS_PER_CALL, RemoteDecoder, RemoteRetriever, RemoteTextEncoder
 from deployments.remote_calls import RemotePart
-from mmrag.config import DecoderConfig, RetrieverConfig
+from mmrag.config import DecoderConfig, RetrieverConfig, TextEncoderConfig
 from mmrag.errors import DeadlineExceeded, InvalidRequest, NotFound, Overloaded, RankLost, Unavailable
 from mmrag.types import Decoded, DecodeRequest
 
@@ -55,6 +56,8 @@ class Ping:
         self.handle = handle
 
     async def remote(self):
+        if isinstance(self.handle.alive, Exception):
+            raise self.handle.alive
         if not self.handle.alive:
             await asyncio.sleep(1_000)
 
@@ -248,3 +251,45 @@ async def test_a_caller_who_leaves_cancels_the_call():
     await asyncio.gather(task, return_exceptions=True)
     await asyncio.sleep(0)
     assert handle.num_cancelled == 1
+
+
+class EmbeddingHandle(Handle):
+    """Embeds a text as its length, every call in a moment, and notes what came."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.calls: list[list[str]] = []
+
+    def remote(self, texts: list[str]):
+        self.calls.append(texts)
+        return self._embed(texts)
+
+    async def _embed(self, texts: list[str]) -> np.ndarray:
+        await asyncio.sleep(0.01)
+        return np.array([[len(text)] for text in texts], np.float32)
+
+
+async def test_a_question_does_not_wait_for_all_of_a_large_request():
+    handle = EmbeddingHandle()
+    encoder = RemoteTextEncoder(handle, TextEncoderConfig())
+    texts = ["x" * (1 + i % 50) for i in range(20 * MAX_TEXTS_PER_CALL)]
+    large = asyncio.create_task(encoder.embed(texts))
+    while len(handle.calls) < 2:
+        await asyncio.sleep(0)
+    assert await encoder.embed(["a question"]) == [[10]]
+    assert len(handle.calls) < 6
+    np.testing.assert_array_equal((await large)[:, 0], [len(text) for text in texts])
+
+
+async def test_large_requests_get_their_turn_while_others_wait():
+    handle = EmbeddingHandle()
+    encoder = RemoteTextEncoder(handle, TextEncoderConfig(max_queued_texts=256))
+    large = [["x"] * (4 * 256) for _ in range(3)]
+    found = await asyncio.gather(*map(encoder.embed, large))
+    assert [len(embeddings) for embeddings in found] == [1024] * 3
+
+
+async def test_who_has_no_room_for_a_ping_is_alive():
+    handle = Handle(2.0 * remote_calls.PATIENCE_S)
+    handle.alive = BackPressureError(num_queued_requests=1, max_queued_requests=1)
+    assert await RemotePart(handle, "part").is_alive()

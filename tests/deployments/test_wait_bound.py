@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from deployments.wait_bound import MIN_LIMIT, WaitBound
+from deployments.wait_bound import FIRST_LIMIT, GROWTH, MIN_LIMIT, MIN_WINDOW_S, WaitBound
 from mmrag.errors import Overloaded
 
 MAX_WAIT_S = 1.5
@@ -118,6 +118,52 @@ def test_what_failed_while_something_was_away_is_not_held_against_those_who_come
     server.bound.interrupted()
     assert server.take(45).num_refused == 0
     assert server.bound.limit > MIN_LIMIT
+
+
+def test_failures_among_answers_do_not_hide_that_too_many_wait():
+    server = Server(60)
+    server.take(30)
+    late = Load()
+    for _ in range(100):
+        some = server.take(150, duration_s=0.4)
+        server.bound.interrupted()
+        late.took_s += some.took_s
+    assert p99(late.took_s) < 1.5 * MAX_WAIT_S
+
+
+def test_long_answers_are_not_taken_for_a_queue():
+    server = Server(60)
+    server.take(10)
+    limit = server.bound.limit
+    for _ in range(4 * 8):  # four callers, whose answers take four seconds each
+        for _ in range(4):
+            server.bound.enter("patient")
+        server.now_s += 4
+        for _ in range(4):
+            server.bound.answered(4.0)
+            server.bound.leave("patient")
+            server.bound.enter("next")
+            server.bound.leave("next")
+    assert server.bound.limit == limit
+
+
+def test_before_anything_is_measured_no_more_are_let_in_than_a_slow_service_bears():
+    server = Server(60)
+    first = server.take(1_000, duration_s=1.0)
+    assert len(server._waiting) + len(server._batch) + len(first.took_s) <= FIRST_LIMIT + 100
+    assert first.num_refused > 500
+
+
+def test_one_window_of_quick_answers_lets_in_a_few_more_only():
+    server = Server(20)
+    server.take(100)
+    limit = server.bound.limit
+    for _ in range(200):  # from a cache, say
+        server.bound.answered(0.001)
+    server.bound._was_full = True
+    server.now_s += MIN_WINDOW_S
+    server.bound.answered(0.001)
+    assert limit < server.bound.limit <= GROWTH * limit + 1
 
 
 def test_more_are_let_in_when_the_service_grows():

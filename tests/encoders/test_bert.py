@@ -19,6 +19,7 @@ SMALL = dict(
 
 @pytest.fixture
 def inputs():
+    """Texts of 20, 7 and 1 tokens."""
     torch.manual_seed(0)
     mask = torch.arange(20) < torch.tensor([20, 7, 1])[:, None]
     return {"input_ids": torch.randint(0, 99, (3, 20)) * mask, "attention_mask": mask.long()}
@@ -70,7 +71,8 @@ def test_packed_it_computes_nothing_where_there_is_no_token(tmp_path, inputs, mo
     BertModel(BertConfig(**SMALL)).save_pretrained(tmp_path)
     packed, num_rows, product = PackedBert(load_bert(tmp_path), torch.float32), set(), onednn.product
     monkeypatch.setattr(onednn, "product", lambda x, *rest: num_rows.add(x.shape[0]) or product(x, *rest))
+    inputs = {name: torch.cat([value] * 3) for name, value in inputs.items()}
     with torch.inference_mode():
         states = packed(**inputs, output_hidden_states=True).hidden_states
-    assert num_rows == {28}  # 20 + 7 + 1 tokens, of 60 places
+    assert num_rows == {onednn.filled(84)}  # 20 + 7 + 1 tokens, three times, of 180 places
     assert all(not kept[inputs["attention_mask"] == 0].any() for kept in states) and len(states) == 4

