@@ -69,6 +69,9 @@ async def _parse_form(headers: Headers, body: bytes, limits: Limits) -> dict[str
     parser = MultiPartParser(headers, stream(), max_files=4, max_fields=100, max_part_size=limits.max_image_bytes * 2)
     # Files stay in memory: the body is bounded anyway.
     parser.spool_max_size = len(body) + 1
+    boundary = parse_options_header(headers.get("content-type"))[1].get(b"boundary")
+    if boundary and b"--%b--" % boundary not in body:
+        raise MalformedBody("the multipart body ends early: its last boundary is missing")
     try:
         form = await parser.parse()
         return {name: await _values(form, name) for name in form}
@@ -103,7 +106,8 @@ def parse_json(body: bytes, param: str | None = None) -> Any:
     except RecursionError as error:
         raise MalformedBody(f"{name} is nested too deeply", param) from error
     except ValueError as error:
-        raise MalformedBody(f"{name} is not valid JSON: {error}", param) from error
+        why = "a number has too many digits" if "int_max_str_digits" in str(error) else error
+        raise MalformedBody(f"{name} is not valid JSON: {why}", param) from error
     return parsed
 
 
@@ -134,7 +138,7 @@ async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
         async for chunk in request.stream():
             num_bytes += len(chunk)  # counted, because Content-Length may lie or be missing
             if num_bytes > max_bytes:
-                raise TooLarge(f"the body has more than {max_bytes:,} bytes")
+                raise TooLarge(f"the body has more than {max_bytes:,} bytes; send less, or make the picture smaller")
             yield chunk
     except ClientDisconnect as error:
         raise MalformedBody("the body ended early") from error

@@ -6,6 +6,7 @@ from typing import Any
 from ray import serve
 
 from deployments.decoder_metrics import DecoderMetrics
+from deployments.replica_logs import log_own_failures_only
 from mmrag.components import AnswerDecoder
 from mmrag.config import DecoderConfig
 
@@ -19,6 +20,7 @@ class FusionDecoder(AnswerDecoder):
     """An `AnswerDecoder` behind a handle."""
 
     def __init__(self, config: DecoderConfig):
+        log_own_failures_only()
         self._ranks = None
         if config.tensor_parallel_size > 1:
             from deployments.decoder_ranks import Ranks

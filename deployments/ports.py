@@ -2,6 +2,7 @@
 
 import errno
 import json
+import random
 import socket
 import urllib.error
 import urllib.request
@@ -14,14 +15,17 @@ MAX_PORT = 65_535
 METRICS_PORT = 8080
 """For Prometheus, as on every node of a cluster: see cluster/prometheus.yml."""
 
+_ASSIGNED_BY_NOBODY = 20_000, 32_000
+"""Below the ports that Linux gives to those who ask for any, from 32,768, and to programs by name."""
+
 PROBE_TIMEOUT_S = 3
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOCALHOST, 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on now, nor is given to who asks for any: that it is still free when it is used."""
+    while not processes.is_port_free(LOCALHOST, port := random.randint(*_ASSIGNED_BY_NOBODY)):
+        pass
+    return port
 
 
 def port_problem(host: str, port: int, option: str = "port") -> str | None:

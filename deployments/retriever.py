@@ -2,6 +2,8 @@
 
 from ray import serve
 
+from deployments.replica_logs import log_own_failures_only
+from mmrag.config import AppConfig
 from mmrag.knowledge_base import KnowledgeBase
 
 
@@ -10,6 +12,10 @@ from mmrag.knowledge_base import KnowledgeBase
 @serve.deployment(max_ongoing_requests=64, max_queued_requests=256, ray_actor_options={"num_cpus": 0.2})
 class Retriever(KnowledgeBase):
     """A `KnowledgeBase` behind a handle."""
+
+    def __init__(self, config: AppConfig):
+        log_own_failures_only()
+        super().__init__(config)
 
     async def ping(self) -> None:
         """Answers while the replica is alive."""

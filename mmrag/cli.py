@@ -12,10 +12,13 @@ from typing import Any
 
 from mmrag.client import DEFAULT_URL, Client
 from mmrag.console import documents_with_progress, print_report, readable
-from mmrag.errors import InvalidRequest, MmragError
+from mmrag.errors import InvalidRequest, MmragError, Unauthorized
 from mmrag.types import MetadataValue
 
 AddParser = Callable[..., argparse.ArgumentParser]
+
+API_KEY = "MMRAG_API_KEY"
+"""The environment variable that holds the key of the service asked."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except MmragError as error:
-        print(f"mmrag: {error}", file=sys.stderr)
+        mend = f"; here: set {API_KEY} to it" if isinstance(error, Unauthorized) else ""
+        print(f"mmrag: {error}{mend}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -214,7 +218,7 @@ def _of_folder(folder: Path, name: str) -> Callable[..., Any]:
 
 
 def _client(options: argparse.Namespace) -> Client:
-    return Client(options.url, api_key=os.environ.get("MMRAG_API_KEY"))
+    return Client(options.url, api_key=os.environ.get(API_KEY))
 
 
 def _read_image(path: Path | None) -> bytes | None:

@@ -19,6 +19,8 @@ def readable(answer: dict[str, Any]) -> str:
     lines += [f"  {label['label']:<30} {100 * label['score']:5.1f} %" for label in answer.get("labels") or []]
     for rank, passage in enumerate(answer["passages"], 1):
         lines += _passage_lines(rank, passage, shares.get(passage["id"]))
+    if not answer["passages"]:
+        lines.append("  nothing was found: fill the knowledge base with `mmrag ingest PATH`, or leave filters out")
     lines += [f"  degraded: {note}" for note in answer.get("degraded", [])]
     if timings := answer.get("timings_ms"):
         lines.append("     " + "  ".join(f"{stage} {duration_ms:.0f} ms" for stage, duration_ms in timings.items()))

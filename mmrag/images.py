@@ -153,7 +153,7 @@ def parse_data_uri(uri: str, max_bytes: int, param: str = "image") -> bytes:
         raise UnsupportedMedia(f"{param} is {match['media']}, which is no image type", param=param)
     payload = uri[match.end() :]
     if len(payload) * 3 // 4 > max_bytes + 3:
-        raise TooLarge(f"{param} has more than {max_bytes:,} bytes", param=param)
+        raise TooLarge(f"{param} has more than {max_bytes:,} bytes; make it smaller", param=param)
     try:
         return base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError) as error:

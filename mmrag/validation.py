@@ -42,7 +42,7 @@ def check_query(query: Query, limits: Limits) -> None:
         raise InvalidRequest(f"max_new_tokens must be from 1 to {limits.max_new_tokens}", param="max_new_tokens")
     _check_sampling(query.sampling)
     if query.image is not None and len(query.image) > limits.max_image_bytes:
-        raise TooLarge(f"image has more than {limits.max_image_bytes:,} bytes", param="image")
+        raise TooLarge(f"image has more than {limits.max_image_bytes:,} bytes; make it smaller", param="image")
     _check_labels(query.labels, limits, MAX_CLASSIFY_LABEL_CHARS)
     _check_metadata(query.filters, "filters")
 

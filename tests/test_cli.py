@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from mmrag import cli
+from mmrag.client import Client
 from mmrag.console import print_report
+from mmrag.errors import Unauthorized
 from mmrag.types import IngestReport, Refusal
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +98,20 @@ def test_a_mistake_is_said_in_one_line_that_names_the_mend(arguments, message, c
     assert run(*arguments) == 1
     error = capsys.readouterr().err.strip()
     assert message in error and "Traceback" not in error and len(error.splitlines()) == 1
+
+
+def test_a_missing_key_is_said_with_where_to_put_it(capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise Unauthorized("give a valid API key")
+
+    monkeypatch.setattr(Client, "answer", refuse)
+    assert run("ask", "x") == 1
+    assert "set MMRAG_API_KEY" in capsys.readouterr().err
+
+
+def test_where_nothing_is_found_it_is_said_what_may_be_missing(config, capsys):
+    assert run("ask", "What is the capital of Peru?", "--local", "--config", config) == 0
+    assert "mmrag ingest" in capsys.readouterr().out
 
 
 def test_an_unknown_configuration_key_is_named(tmp_path, capsys):

@@ -97,7 +97,7 @@ def _load_model(config: TextEncoderConfig, dtype: torch.dtype) -> torch.nn.Modul
     if is_plain_bert(directory):
         bert = load_bert(directory)
         if config.max_tokens > (most := bert.config.max_position_embeddings):
-            raise ConfigurationError(f"text encoder: max_tokens {config.max_tokens}, but {config.model} reads up to {most}")
+            raise ConfigurationError(f"max_tokens is {config.max_tokens}, but {config.model} reads up to {most}")
         return PackedBert(bert, dtype) if onednn.is_there(config.device) else bert.to(config.device)
     from transformers import AutoModel
 

