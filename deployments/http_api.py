@@ -32,7 +32,6 @@ MAX_BODIES = 16
 EMBEDDING_WAITS = 3
 """Programs embed, people ask: embeddings may wait this many times as long as questions."""
 
-
 States = Callable[[], Awaitable[dict[str, str]]]
 """Component -> "ok", or what is wrong with it."""
 

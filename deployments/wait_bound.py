@@ -14,8 +14,8 @@ MIN_ANSWERS = 8
 GROWTH = 1.25
 """Of the limit, at most, from one window to the next."""
 
-FIRST_LIMIT = 128
-"""Until something is measured."""
+FIRST_RATE_PER_S = 80
+"""Of answers, until it is measured."""
 
 MIN_LIMIT = 16
 """So many are always let in: batches stay full, and what little is measured about a quiet service is not trusted."""
@@ -32,7 +32,7 @@ class WaitBound:
 
     def __init__(self, max_wait_s: float, max_requests: int, clock: Callable[[], float] = time.monotonic):
         self._max_wait_s, self._max_requests, self._clock = max_wait_s, max_requests, clock
-        self._places = Places(min(FIRST_LIMIT, max_requests), clock)
+        self._places = Places(int(min(FIRST_RATE_PER_S * max_wait_s, max_requests)), clock)
         self._alone_s = float("inf")
         self._rate_per_s = 0.0
         self._answered_s = clock()

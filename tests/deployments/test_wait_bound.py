@@ -1,11 +1,12 @@
 """How long those wait who are let in, when more come than can be served. The clock is simulated, the bound is real."""
 
+import math
 import random
 from dataclasses import dataclass, field
 
 import pytest
 
-from deployments.wait_bound import FIRST_LIMIT, GROWTH, MIN_LIMIT, MIN_WINDOW_S, WaitBound
+from deployments.wait_bound import FIRST_RATE_PER_S, GROWTH, MIN_LIMIT, MIN_WINDOW_S, WaitBound
 from mmrag.errors import Overloaded
 
 MAX_WAIT_S = 1.5
@@ -150,8 +151,9 @@ def test_long_answers_are_not_taken_for_a_queue():
 def test_before_anything_is_measured_no_more_are_let_in_than_a_slow_service_bears():
     server = Server(60)
     first = server.take(1_000, duration_s=1.0)
-    assert len(server._waiting) + len(server._batch) + len(first.took_s) <= FIRST_LIMIT + 100
+    assert len(server._waiting) + len(server._batch) + len(first.took_s) <= FIRST_RATE_PER_S * MAX_WAIT_S + 100
     assert first.num_refused > 500
+    assert WaitBound(math.inf, 512).limit == 512
 
 
 def test_one_window_of_quick_answers_lets_in_a_few_more_only():
