@@ -32,7 +32,7 @@ class WaitBound:
 
     def __init__(self, max_wait_s: float, max_requests: int, clock: Callable[[], float] = time.monotonic):
         self._max_wait_s, self._max_requests, self._clock = max_wait_s, max_requests, clock
-        self._places = Places(int(min(FIRST_RATE_PER_S * max_wait_s, max_requests)), clock)
+        self._places = Places(int(min(max(MIN_LIMIT, FIRST_RATE_PER_S * max_wait_s), max_requests)), clock)
         self._alone_s = float("inf")
         self._rate_per_s = 0.0
         self._answered_s = clock()

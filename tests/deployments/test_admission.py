@@ -180,7 +180,7 @@ async def test_who_has_all_the_places_gets_no_more_than_half_of_them_once_anothe
 
 
 async def test_when_answers_take_too_long_fewer_are_let_in():
-    door = Door(max_requests=100, max_wait_s={"/v1/answer": 0.2})
+    door = Door(max_requests=100, max_wait_s={"/v1/answer": 0.4})
     door.let_go.set()
     await asyncio.gather(*(door.knock(b"x") for _ in range(MIN_ANSWERS - 1)))
     await asyncio.sleep(MIN_WINDOW_S)
