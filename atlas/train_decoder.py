@@ -47,7 +47,7 @@ SMALLEST_DEVIATION = 0.01
 PROCESSES = min(2, os.cpu_count() or 1) if best_device() == "cpu" else 1
 NUM_RETRIEVED, NUM_VALIDATION_NOTED = 3_072, 256
 TRAINING = DecoderTrainingConfig(
-    num_steps=2_600, max_batch_tokens=8_000, learning_rate=1.0e-3, validate_every=1_400, topics=tuple(KEYS)
+    num_steps=4_600, max_batch_tokens=8_000, learning_rate=1.0e-3, validate_every=1_400, topics=tuple(KEYS)
 )
 
 VARIANTS = {
