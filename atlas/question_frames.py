@@ -8,7 +8,7 @@ from pathlib import Path
 
 from atlas.wording import load_schema
 
-NUM_COMBINED = 600
+NUM_COMBINED = 400
 TOO_NEAR = 0.6
 
 

@@ -111,14 +111,20 @@ class ReadingExamples(Iterator[Example]):
         entity = self.entity(self.rng.choice(["country", "emoji"]))
         if subject == "classify":
             return self.classify_question(kind, entity)
-        wording = None
-        if kind == "caption" and self.rng.random() < 0.7:
-            wording = self.wordings.choose(self.rng, "captions")
-        elif kind == "name shown":
+        wording = self.caption_wording(entity) if kind == "caption" else None
+        if kind == "name shown":
             wording = self.wordings.choose(self.rng, entity.kind, "name", "shown")
         text, read_from = self.worded(wording, entity)
         task = "caption" if kind == "caption" else "answer"
         return Exercise(kind, entity, text, read_from, entity.title, False, True, task, attribute="name")
+
+    def caption_wording(self, entity: Entity) -> Wording | None:
+        """Of a request for a caption, at times of a question: that a name is wanted the task says, not the words."""
+        chosen = self.rng.random()
+        if chosen < 0.5:
+            return self.wordings.choose(self.rng, "captions")
+        asked = [key for key in self.wordings.groups if key[0] == entity.kind and key[-1] == "shown"]
+        return self.wordings.choose(self.rng, *self.rng.choice(asked)) if chosen < 0.7 else None
 
     def attribute_question(self, kind: str, entity: Entity, way: str) -> Exercise:
         attributes = [attribute for attribute in entity.values if attribute != "name"]
