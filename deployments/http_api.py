@@ -3,8 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.routing import APIRoute
+from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
@@ -36,14 +35,6 @@ States = Callable[[], Awaitable[dict[str, str]]]
 """Component -> "ok", or what is wrong with it."""
 
 
-class OwnReading(APIRoute):
-    """Its endpoint takes the request alone: FastAPI would look for parameters that there are not, at every call."""
-
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
-        """The endpoint itself."""
-        return self.endpoint
-
-
 def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI:
     """The ASGI application that serves `pipeline`; /readyz tells the `states` of its components."""
     limits = config.limits
@@ -70,9 +61,8 @@ def create_app(pipeline: Pipeline, states: States, config: AppConfig) -> FastAPI
 def _add_questions(app: FastAPI, pipeline: Pipeline, access: Access, config: AppConfig) -> None:
     limits, model = config.limits, config.text_encoder.model
     count_tokens = TokenCount(config.text_encoder)
-    router = APIRouter(route_class=OwnReading)
 
-    @router.post("/v1/answer", responses={200: {"model": schema.AnswerView}}, tags=["ask"])
+    @app.post("/v1/answer", responses={200: {"model": schema.AnswerView}}, tags=["ask"])
     async def answer(request: Request) -> Response:
         """Answer a question from the knowledge base, with the evidence."""
         tenant = access.tenant(request.headers)
@@ -81,13 +71,13 @@ def _add_questions(app: FastAPI, pipeline: Pipeline, access: Access, config: App
             return await EventStream.start(pipeline.stream(query))
         return json_response(answer_view(await pipeline.answer(query)))
 
-    @router.post("/v1/search", responses={200: {"model": schema.SearchView}}, tags=["ask"])
+    @app.post("/v1/search", responses={200: {"model": schema.SearchView}}, tags=["ask"])
     async def search(request: Request) -> Response:
         """Find passages, without an answer."""
         query, _ = await read_query(request, schema.SearchBody, access.tenant(request.headers), limits)
         return json_response(search_view(await pipeline.search(query)))
 
-    @router.post("/v1/embeddings", responses={200: {"model": schema.EmbeddingsView}}, tags=["openai"])
+    @app.post("/v1/embeddings", responses={200: {"model": schema.EmbeddingsView}}, tags=["openai"])
     async def embeddings(request: Request) -> Response:
         """Embed texts and images (as data URIs) into one space, in OpenAI's shape."""
         access.tenant(request.headers)
@@ -98,14 +88,12 @@ def _add_questions(app: FastAPI, pipeline: Pipeline, access: Access, config: App
             raise InvalidRequest(f"the embeddings have {found.shape[1]} dimensions", param="dimensions")
         return json_response(embeddings_view(found, model, body.encoding_format, num_tokens))
 
-    @router.get("/v1/models", tags=["openai"])
+    @app.get("/v1/models", tags=["openai"])
     async def models(request: Request) -> Response:
         """The one embedding model, in OpenAI's shape."""
         access.tenant(request.headers)
         listed = {"id": model, "object": "model", "created": 0, "owned_by": "mmrag"}
         return json_response({"object": "list", "data": [listed]})
-
-    app.include_router(router)
 
 
 def _add_documents(app: FastAPI, pipeline: Pipeline, access: Access, config: AppConfig) -> None:
