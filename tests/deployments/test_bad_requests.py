@@ -9,7 +9,8 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from deployments.body import _unique_keys
+from deployments.body import _unique_keys, parse_json
+from deployments.http_errors import MalformedBody
 from deployments.schema import AnswerBody, DocumentsBody, EmbeddingsBody
 from tests.deployments.pictures import bomb, data_uri, png
 
@@ -146,6 +147,11 @@ def test_bodies_of_other_kinds(http, headers):
 def test_bad_forms(http, fields, files, status, param, words):
     error = error_of(http.post("/v1/answer", data=fields, files=files), status)
     assert error["param"] == param and words in error["message"]
+
+
+def test_a_number_of_very_many_digits_is_said_to_be_one():
+    with pytest.raises(MalformedBody, match="a number has too many digits"):
+        parse_json(b'{"top_k": %s}' % (b"9" * 5_001))
 
 
 def test_a_broken_form(http):
