@@ -35,6 +35,7 @@ def main() -> int:
     """Serve until stdin ends."""
     run_directory, host, port, metrics_port, config_path = sys.argv[1:]
     os.chdir(Path(config_path).parent)
+    processes.let_others_finish_their_slice()
     try:
         config, options = read_config(Path(config_path)), read_options(Path(config_path))
         check_names(options, Path(config_path))
