@@ -2,6 +2,7 @@
 
 import torch
 
+from mmrag import bfloat16
 from mmrag.config import Precision
 
 
@@ -14,10 +15,4 @@ def product_dtype(precision: Precision, device: str) -> torch.dtype:
     """
     if precision == "float32":
         return torch.float32
-    kind = torch.device(device).type
-    return torch.bfloat16 if kind == "cuda" or (kind == "cpu" and _cpu_multiplies_bfloat16()) else torch.float32
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return torch.backends.mkldnn.is_available() and bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+    return torch.bfloat16 if bfloat16.is_faster(device) else torch.float32

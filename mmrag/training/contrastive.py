@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from mmrag import bfloat16
 from mmrag.encoders.image import ImageEncoder
 from mmrag.encoders.tower import ImageTower, TowerConfig, on_white
 from mmrag.training.contrastive_loss import ContrastiveLoss
@@ -113,7 +114,7 @@ class ContrastiveTraining:
         things, pixels = things.to(self.device), pixels.to(self.device, memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * schedule(self.step, self.config)
-        with torch.autocast(device_kind(self.device), torch.bfloat16):
+        with torch.autocast(device_kind(self.device), torch.bfloat16, enabled=bfloat16.is_faster(self.device)):
             embeddings, _ = self.tower(pixels)
         parts = self.loss(embeddings.float(), things, random)
         self.optimizer.zero_grad()

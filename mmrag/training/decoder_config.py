@@ -12,7 +12,7 @@ class DecoderTrainingConfig:
         slow_words_share: how much of each step those embeddings take that begin with a meaning.
         alignment_weight: of the term that asks the pointer to look where the answer stands in the gold passage.
         topics, topic_weight: what facts are about, which is learned beside the answers (see `topics`); and its weight.
-        bf16: matrix products in bfloat16 (about four times faster on a processor with AVX-512 BF16).
+        bf16: matrix products in bfloat16, where the hardware multiplies it faster than float32.
         validate_every: steps between validations, and one at the end; 0 for none.
         max_minutes: where given, the schedule follows the clock, and `num_steps` is only an upper bound.
         frozen_base: train only what fusion adds to a T5; the T5 stays as it is, number for number.

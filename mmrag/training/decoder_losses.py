@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmrag import bfloat16
 from mmrag.decoder.fusion import FusionDecoder
 from mmrag.decoder.heads import Copying
 from mmrag.decoder.inputs import Batch
@@ -22,7 +23,8 @@ def loss_of(
     model, device = decoder.model, decoder.device
     batch = decoder.inputs.build([example.request for example in examples]).to(device)
     given, wanted, real = (tensor.to(device) for tensor in target_tensors(decoder, examples, batch))
-    with torch.autocast(device_kind(device), torch.bfloat16, enabled=config.bf16):
+    is_mixed = config.bf16 and bfloat16.is_faster(device)
+    with torch.autocast(device_kind(device), torch.bfloat16, enabled=is_mixed):
         memory = model.encode(batch)
         state = model.begin(memory, batch)
         log_probabilities, hidden, copying = model.target_log_probabilities(given, wanted, real, state)

@@ -1,9 +1,11 @@
 """The optimizer of the fusion decoder: Muon for the matrices between its layers, AdamW for everything else.
 
-Muon (Jordan et al. 2024) makes the update of a matrix orthogonal, so that directions with small gradients learn, too.
+Muon makes the update of a matrix orthogonal, so that directions with small gradients learn, too.
 """
 
 import torch
+
+from mmrag.training.muon import Muon
 
 SMALLEST_MATRIX = 32
 MUON_RATE_SHARE, MUON_WEIGHT_DECAY = 2.0, 0.1
@@ -15,9 +17,7 @@ class Optimizer:
     def __init__(self, model: torch.nn.Module, learning_rate: float, weight_decay: float):
         matrices, decayed, others = sorted_parameters(model)
         self.learning_rate = learning_rate
-        self.muon = torch.optim.Muon(
-            matrices, lr=learning_rate, weight_decay=MUON_WEIGHT_DECAY, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-        )
+        self.muon = Muon(matrices, learning_rate, MUON_WEIGHT_DECAY)
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98))
 
