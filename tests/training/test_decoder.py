@@ -9,6 +9,7 @@ import pytest
 import torch
 from decoder.small import DIMENSION, GRID, small_decoder
 
+from mmrag import bfloat16
 from mmrag.decoder import FusionDecoder
 from mmrag.training.data import Asked, Example, Page, RetrievalSimulator, drop_modality, unit
 from mmrag.training.decoder import exact_match, train_decoder
@@ -53,6 +54,16 @@ def test_it_learns_to_answer_and_writes_its_results(device, tmp_path):
     assert losses[-1] < 0.7 * losses[0]
     assert [entry["step"] for entry in entries if "exact_match" in entry] == [30, 60, 90]
     assert (tmp_path / "curve.png").stat().st_size > 1_000
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_products_are_in_bfloat16_only_where_that_is_faster(is_faster, tmp_path, monkeypatch):
+    monkeypatch.setattr(bfloat16, "is_faster", lambda device: is_faster)
+    decoder, seen = fresh(), set()
+    decoder.model.encoder[0].register_forward_hook(lambda *_: seen.add(torch.is_autocast_enabled("cpu")))
+    config = replace(CONFIG, num_steps=1, max_batch=2, bf16=True, validate_every=0)
+    train_decoder(decoder, examples(0), config, tmp_path)
+    assert seen == {is_faster}
 
 
 class Stopped(Exception):
