@@ -1,4 +1,5 @@
-"""Wordings of training combined of parts: ways to name a thing, and sentences to ask for it in."""
+"""More wordings of training: whole ones, and such as are combined of parts, ways to name a thing in sentences to ask
+for it."""
 
 import functools
 import json
@@ -6,28 +7,29 @@ import random
 import re
 from pathlib import Path
 
-from atlas.wording import load_schema
-
 NUM_COMBINED = 400
 TOO_NEAR = 0.6
 
 
 @functools.cache
-def combined(attribute: str, way: str) -> list[str]:
-    """Ways to ask made of ways to name a thing and sentences to ask for it in, and whole ones, the same each time.
+def frames() -> dict[str, dict[str, list[str]]]:
+    return json.loads((Path(__file__).parent / "question_frames.json").read_text(encoding="utf-8"))
 
-    Left out is what is written elsewhere, and what has most of its words in common with a wording of the test.
-    """
-    frames = json.loads((Path(__file__).parent / "question_frames.json").read_text(encoding="utf-8")).get(attribute)
-    if frames is None:
+
+def whole(attribute: str, way: str) -> list[str]:
+    """Those written one by one."""
+    return frames().get(attribute, {}).get(f"whole_{way}", [])
+
+
+@functools.cache
+def combined(attribute: str, way: str) -> list[str]:
+    """Ways to ask made of ways to name a thing and sentences to ask for it in, the same each time."""
+    of_attribute = frames().get(attribute)
+    if of_attribute is None:
         return []
-    pairs = [(frame, thing) for frame in frames[way] for thing in frames["things"]]
+    pairs = [(frame, thing) for frame in of_attribute[way] for thing in of_attribute["things"]]
     chosen = random.Random(f"{attribute} {way}").sample(pairs, NUM_COMBINED)
-    made = [*frames[f"whole_{way}"], *(frame.replace("{thing}", thing) for frame, thing in chosen)]
-    asked = load_schema()["kinds"]["country"]["attributes"][attribute]["questions"]
-    known = set(asked["train"][way])
-    tests = [template for templates in asked["test"].values() for template in templates]
-    return [template for template in dict.fromkeys(made) if template not in known and not is_near(template, tests)]
+    return list(dict.fromkeys(frame.replace("{thing}", thing) for frame, thing in chosen))
 
 
 def is_near(template: str, others: list[str]) -> bool:

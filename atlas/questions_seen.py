@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from atlas.invented import invent_generic, invent_name
-from atlas.question_frames import combined
+from atlas.question_frames import combined, is_near, whole
 from atlas.wording import fill, load_schema
 from mmrag.config import TextEncoderConfig
 from mmrag.encoders.question import QuestionReader
@@ -45,8 +45,8 @@ class Wordings:
 
     def __init__(self, cache_path: Path, held_back: bool = False):
         groups = {key: [(t, "") for t in split(templates, held_back)] for key, templates in written().items()}
-        for key in [] if held_back else [key for key in groups if key[0] == "country"]:
-            groups[key] += [(template, "") for template in combined(*key[1:])]
+        for key in [] if held_back else groups:
+            groups[key] += [(template, "") for template in combined_for(key)]
         self.groups = groups | generic_templates(held_back)
         everything = {t for templates in train_templates().values() for t in templates}
         everything |= {t for part in (False, True) for group in generic_templates(part).values() for t, _ in group}
@@ -57,21 +57,37 @@ class Wordings:
         return Wording(template, self.states[template], attribute)
 
 
+@functools.cache
 def train_templates() -> dict[tuple, list[str]]:
     """All of each group."""
-    return {key: [*templates, *(combined(*key[1:]) if key[0] == "country" else [])]
-            for key, templates in written().items()}  # fmt: skip
+    return {key: [*templates, *combined_for(key)] for key, templates in written().items()}
 
 
+@functools.cache
 def written() -> dict[tuple, list[str]]:
-    """Those written one by one."""
+    """Those written one by one, without those that have most of their words in common with one of the test."""
     schema = load_schema()
     groups: dict[tuple, list[str]] = {("captions",): schema["captions"]["train"]}
     for kind, entry in schema["kinds"].items():
         for attribute, about in entry["attributes"].items():
+            tests = of_the_test(about)
             for way, templates in about.get("questions", {}).get("train", {}).items():
-                groups[kind, attribute, way] = templates
+                more = whole(attribute, way) if kind == "country" else []
+                found = dict.fromkeys([*templates, *more])
+                groups[kind, attribute, way] = [template for template in found if not is_near(template, tests)]
     return groups
+
+
+def combined_for(key: tuple) -> list[str]:
+    """Those of the group that are combined of parts; neither near the test's nor written, too."""
+    if key[0] != "country":
+        return []
+    tests, known = of_the_test(load_schema()["kinds"]["country"]["attributes"][key[1]]), set(written()[key])
+    return [template for template in combined(*key[1:]) if template not in known and not is_near(template, tests)]
+
+
+def of_the_test(about: dict) -> list[str]:
+    return [template for templates in about.get("questions", {}).get("test", {}).values() for template in templates]
 
 
 def generic_templates(held_back: bool) -> dict[tuple, list[tuple[str, str]]]:

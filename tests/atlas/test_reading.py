@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from atlas.layouts import write_text
-from atlas.question_frames import combined, is_near
+from atlas.question_frames import combined, is_near, whole
 from atlas.questions_seen import (
     Wording,
+    combined_for,
     generic_templates,
+    of_the_test,
     split,
     train_templates,
     written,
@@ -100,24 +102,28 @@ def test_held_back_wordings_are_never_trained_on():
     for key, templates in written().items():
         assert not set(split(templates, held_back=True)) & set(split(templates, held_back=False))
         assert set(split(templates, True)) | set(split(templates, False)) == set(templates)
-        assert key[0] != "country" or not set(templates) & set(combined(*key[1:]))
+        assert not set(templates) & set(combined_for(key))
 
 
-def test_wordings_near_those_of_the_test_are_left_out():
-    asked = load_schema()["kinds"]["country"]["attributes"]["capital"]["questions"]
-    tests = [template for templates in asked["test"].values() for template in templates]
+def test_what_shares_most_words_with_another_is_near_it():
     assert is_near("What is the capital of {name}?", ["who rules it", "what is the capital city of {name}"])
     assert not is_near("Where does the parliament of {name} meet?", ["What is the capital of {name}?"])
-    assert all(is_near(test, tests) for test in tests)
-    assert not any(is_near(template, tests) for template in combined("capital", "named"))
 
 
-def test_combined_wordings_are_many_and_the_same_each_time():
-    made = combined("capital", "named")
-    assert len(set(made)) > 600 and made == combined("capital", "named")
-    assert all("{name}" in template or "{names}" in template for template in made)
-    assert not any("{name" in template or "{thing}" in template for template in combined("capital", "shown"))
-    assert combined("meaning", "named") == []
+@pytest.mark.parametrize("key", [key for key in written() if key[0] == "country" and key[1] != "name"])
+def test_there_are_many_wordings_and_none_is_near_those_of_the_test(key):
+    tests = of_the_test(load_schema()["kinds"]["country"]["attributes"][key[1]])
+    made, way = train_templates()[key], key[2]
+    assert tests and all(is_near(test, tests) for test in tests)
+    assert not any(is_near(template, tests) for template in made)
+    assert len(made) == len(set(made)) > 1_200 and len(set(made) & set(whole(*key[1:]))) > 300
+    assert all(("{name}" in template or "{names}" in template) == (way == "named") for template in made)
+    assert not any("{thing}" in template or "{name}'s" in template for template in made)
+
+
+def test_wordings_are_the_same_each_time_and_only_countries_have_combined_ones():
+    assert combined("capital", "named") == combined.__wrapped__("capital", "named")
+    assert combined_for(("emoji", "meaning", "shown")) == []
 
 
 def test_no_test_wording_is_used():
