@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -173,16 +173,28 @@ def draw_curve(out_dir: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
     entries = [json.loads(line) for line in (out_dir / "training.jsonl").read_text().splitlines()]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4))
     losses = [(entry["step"], entry["answer"]) for entry in entries if "answer" in entry]
-    left.plot(*zip(*losses, strict=True), linewidth=0.8) if losses else None
+    if losses:
+        steps, values = zip(*losses, strict=True)
+        left.plot(steps, values, linewidth=0.5, color="tab:blue", alpha=0.3)
+        left.plot(steps, smoothed(values), color="tab:blue")
     left.set(xlabel="step", ylabel="loss of the answer", yscale="log")
     matches = [(entry["step"], entry["exact_match"]) for entry in entries if "exact_match" in entry]
-    for group in sorted({group for _, match in matches for group in match}):
+    final = matches[-1][1] if matches else {}
+    colours = pyplot.get_cmap("tab20").colors
+    groups = {group for _, match in matches for group in match}
+    for i, group in enumerate(sorted(groups, key=lambda group: -final.get(group, 0.0))):
         points = [(step, match[group]) for step, match in matches if group in match]
-        right.plot(*zip(*points, strict=True), label=group)
-    right.set(xlabel="step", ylabel="exact match, made-up worlds", ylim=(0, 1))
-    right.legend(fontsize=6) if matches else None
+        right.plot(*zip(*points, strict=True), label=group, color=colours[i % len(colours)], marker=".", linewidth=1)
+    right.set(xlabel="step", ylabel="exact match, made-up worlds", ylim=(0, 1.02))
+    right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False) if matches else None
     figure.tight_layout()
     figure.savefig(out_dir / "curve.png", dpi=110)
     pyplot.close(figure)
+
+
+def smoothed(values: Sequence[float], num: int = 20) -> list[float]:
+    """Of each value, the geometric mean of the last `num`."""
+    logs = [math.log(max(value, 1e-9)) for value in values]
+    return [math.exp(sum(logs[max(0, i - num + 1) : i + 1]) / min(num, i + 1)) for i in range(len(logs))]
