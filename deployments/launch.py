@@ -106,9 +106,11 @@ class Launcher:
         self._stop_signal = number
 
     def _watch_make(self) -> None:
-        # `make` told to stop by SIGINT alone waits for its recipe without passing the signal on.
+        # `make` told to stop by SIGINT alone waits for its recipe without passing the signal on. Other parents, such as
+        # a test that starts a service, keep signals back for moments that mean nothing, as while they start a thread.
         parent = os.getppid()
-        if "MAKELEVEL" in os.environ and (parent == 1 or processes.blocks_signal(parent, signal.SIGINT)):
+        waits = processes.name_of(parent) in ("make", "gmake") and processes.blocks_signal(parent, signal.SIGINT)
+        if "MAKELEVEL" in os.environ and (parent == 1 or waits):
             self._stop_signal = signal.SIGINT
 
     def _stop(self, child: subprocess.Popen) -> None:

@@ -135,6 +135,11 @@ def machine_load() -> str:
     return f"this machine is overloaded ({described})" if load > 1.5 * num_cores else described
 
 
+def name_of(pid: int) -> str:
+    """The name of its program, of up to 15 characters; "" where there is no such process."""
+    return _status(pid).get("Name", "")
+
+
 def command_of(pid: int, max_chars: int = 100) -> str:
     """The command line, shortened for people to read."""
     words = _read(f"/proc/{pid}/cmdline").decode(errors="replace").replace("\0", " ").split()

@@ -21,7 +21,7 @@ from deployments.ports import free_port
 from mmrag.client import Client
 from mmrag.types import Document
 from tests.deployments.pictures import data_uri, png
-from tests.deployments.running import ROOT, Running, pids_of, service_with_zubrovia, write_config
+from tests.deployments.running import ROOT, STOP_TIMEOUT_S, Running, pids_of, service_with_zubrovia, write_config
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -200,6 +200,31 @@ def test_a_signal_during_the_start_leaves_nothing(config, tmp_path, number):
     running.stop(number)
     assert not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
     assert not os.path.exists(directory)
+
+
+def test_below_make_only_make_stops_it_by_keeping_signals_back(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAKELEVEL", "1")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        running = Running(config, free_port(), tmp_path / "output")
+        running.wait_for("starting Ray")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    assert "stopping" not in running.output
+    running.stop()
+
+
+def test_sigint_to_make_alone_stops_what_it_serves(config, tmp_path):
+    makefile, log = tmp_path / "Makefile", tmp_path / "output"
+    launch = f"{sys.executable} -m deployments.launch --config {config} --port {free_port()}"
+    makefile.write_text(f"serve:\n\t@exec {launch}\n")
+    make = subprocess.Popen(["make", "-f", makefile, "serve"], cwd=ROOT, stdout=log.open("w"))
+    until(lambda: "starting Ray" in log.read_text())
+    below = processes.descendants_of(make.pid)
+    make.send_signal(signal.SIGINT)
+    make.wait(STOP_TIMEOUT_S)
+    assert below and not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
+    assert "no process and no port is left behind" in log.read_text()
 
 
 def test_what_a_killed_launcher_leaves_is_cleaned_up_by_the_next(config, tmp_path):

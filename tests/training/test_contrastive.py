@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from mmrag import bfloat16
 from mmrag.encoders.image import ImageEncoder
 from mmrag.encoders.tower import TowerConfig
 from mmrag.training.augment import augment
 from mmrag.training.contrastive import (
     ContrastiveConfig,
+    ContrastiveTraining,
     Validation,
     train_image_tower,
 )
@@ -52,6 +54,15 @@ def test_training_finds_a_thing_drawn_by_another_artist(device, tmp_path):
     assert lines[-1]["loss"] < lines[0]["loss"] and lines[-1]["other artist"] >= 0.75
     assert (tmp_path / "curve.png").stat().st_size > 1000
     assert ImageEncoder.load(tmp_path / "encoder").dimension == 32
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_products_are_in_bfloat16_only_where_that_is_faster(is_faster, monkeypatch):
+    monkeypatch.setattr(bfloat16, "is_faster", lambda device: is_faster)
+    training, seen = ContrastiveTraining(PictureBank(two_artists(), {}), None, quick), set()
+    training.tower.register_forward_hook(lambda *_: seen.add(torch.is_autocast_enabled("cpu")))
+    training.advance()
+    assert seen == {is_faster}
 
 
 def test_an_interrupted_run_ends_where_an_unbroken_one_ends(tmp_path):
