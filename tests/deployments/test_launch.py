@@ -218,11 +218,17 @@ def test_sigint_to_make_alone_stops_what_it_serves(config, tmp_path):
     makefile, log = tmp_path / "Makefile", tmp_path / "output"
     launch = f"{sys.executable} -m deployments.launch --config {config} --port {free_port()}"
     makefile.write_text(f"serve:\n\t@exec {launch}\n")
-    make = subprocess.Popen(["make", "-f", makefile, "serve"], cwd=ROOT, stdout=log.open("w"))
-    until(lambda: "starting Ray" in log.read_text())
-    below = processes.descendants_of(make.pid)
-    make.send_signal(signal.SIGINT)
-    make.wait(STOP_TIMEOUT_S)
+    make = subprocess.Popen(
+        ["make", "-f", makefile, "serve"], cwd=ROOT, stdout=log.open("w"),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what is run in the background
+    )  # fmt: skip
+    try:
+        until(lambda: "starting Ray" in log.read_text())
+        below = processes.descendants_of(make.pid)
+        make.send_signal(signal.SIGINT)
+        make.wait(STOP_TIMEOUT_S)
+    finally:
+        make.terminate()
     assert below and not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
     assert "no process and no port is left behind" in log.read_text()
 
